@@ -1,0 +1,4 @@
+//! syncd keeps a destination store in step with a live source by reading the source's own audit log.
+//! `docs/architecture.md` draws the modules and the arrows between them.
+
+pub mod store;
