@@ -221,9 +221,8 @@ impl<'de> Visitor<'de> for PathVisitor {
         let Some(("hex", hex)) = map.next_entry::<&str, String>()? else {
             return Err(de::Error::custom("expected the one key `hex`"));
         };
-        let bytes = (0..hex.len()).step_by(2).map(|at| {
-            hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())
-        });
+        let bytes =
+            (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
         let bytes: Option<Vec<u8>> = bytes.collect();
         RelPath::new(bytes.ok_or_else(|| de::Error::custom("not a hexadecimal string"))?).map_err(de::Error::custom)
     }

@@ -189,7 +189,12 @@ pub trait Store: Send + Sync {
     async fn read(&self, path: &RelPath, seen: &Meta) -> Result<Read, StoreError>;
 
     /// Reads `len` bytes from `offset`, fewer at the end of the file, nothing beyond it. For logs: no promise about versions.
-    async fn read_range(&self, path: &RelPath, offset: u64, len: u64) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError>;
+    async fn read_range(
+        &self,
+        path: &RelPath,
+        offset: u64,
+        len: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, StoreError>>, StoreError>;
 
     /// True if a writer has the file open, so that its content may change without a further line in any log.
     /// Stores that show only finished files answer `false` without a request.
