@@ -1,4 +1,9 @@
 //! syncd keeps a destination store in step with a live source by reading the source's own audit log.
 //! `docs/architecture.md` draws the modules and the arrows between them.
 
+pub mod moves;
+pub mod names;
+pub mod settle;
+pub mod spool;
 pub mod store;
+pub mod transfer;

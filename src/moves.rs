@@ -1,0 +1,458 @@
+//! Which renames are worth doing at the destination too, by what both stores show. Moves save bytes and decide
+//! nothing: both ends of every hint are deep names of the same window, so whatever happens here is looked at
+//! again below both before the checkpoint moves.
+
+use crate::names::Hint;
+use crate::store::{Capabilities, Kind, Listed, Meta, RESERVED, Store, StoreError, Time};
+use futures::StreamExt;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use syncd_parsers::RelPath;
+use tracing::debug;
+
+/// How many other names a path is followed to through a window's renames.
+const ROUTES_MAX: usize = 32;
+/// How many entries of a directory are compared before it is taken for the one that was renamed.
+const SAMPLE_MAX: usize = 16;
+/// How many (size, time) pairs are remembered below renamed names; beyond it every file there counts as having a twin.
+const TWINS_MAX: usize = 4_000_000;
+
+/// The renames of a window as roads between paths, in both directions, without order.
+#[derive(Debug, Default)]
+pub struct Routes {
+    forward: BTreeMap<RelPath, BTreeSet<RelPath>>,
+    backward: BTreeMap<RelPath, BTreeSet<RelPath>>,
+}
+
+impl Routes {
+    #[must_use]
+    pub fn of(hints: &BTreeSet<Hint>) -> Self {
+        let mut routes = Self::default();
+        for hint in hints {
+            for to in targets(hint) {
+                routes.forward.entry(hint.from.clone()).or_default().insert(to.clone());
+                routes.backward.entry(to).or_default().insert(hint.from.clone());
+            }
+        }
+        routes
+    }
+
+    /// Where the thing at `path` may have gone, nearest first, at most [`ROUTES_MAX`]; not `path` itself.
+    #[must_use]
+    pub fn forward(&self, path: &RelPath) -> Vec<RelPath> {
+        follow(&self.forward, path)
+    }
+
+    /// Where the thing at `path` may have come from, nearest first, at most [`ROUTES_MAX`]; not `path` itself.
+    #[must_use]
+    pub fn backward(&self, path: &RelPath) -> Vec<RelPath> {
+        follow(&self.backward, path)
+    }
+
+    /// Every path that a rename, or several, may have led to; ancestors first.
+    fn ends(&self) -> BTreeSet<RelPath> {
+        let direct = self.backward.keys();
+        direct.clone().cloned().chain(direct.flat_map(|to| self.forward(to))).collect()
+    }
+}
+
+/// Both readings of a target that may have been a directory.
+fn targets(hint: &Hint) -> Vec<RelPath> {
+    let mut targets = vec![hint.to.clone()];
+    if hint.into && !hint.from.is_root() {
+        targets.extend(hint.to.join(hint.from.name()));
+    }
+    targets
+}
+
+fn follow(roads: &BTreeMap<RelPath, BTreeSet<RelPath>>, start: &RelPath) -> Vec<RelPath> {
+    let mut found: Vec<RelPath> = Vec::new();
+    let mut next = 0;
+    let mut at = start.clone();
+    loop {
+        for ancestor in at.ancestors() {
+            for to in roads.get(&ancestor).into_iter().flatten() {
+                let Some(path) = at.rebase(&ancestor, to) else { continue };
+                if found.len() < ROUTES_MAX && path != *start && !found.contains(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        match found.get(next) {
+            Some(path) => at = path.clone(),
+            None => return found,
+        }
+        next += 1;
+    }
+}
+
+/// A rename that was done at the destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub from: RelPath,
+    pub to: RelPath,
+}
+
+/// Something a move displaced: it waits below [`RESERVED`], since another move may want it, and goes with the deletes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    pub path: RelPath,
+    /// The name it had.
+    pub was: RelPath,
+}
+
+/// What was moved.
+#[derive(Debug, Default)]
+pub struct Moved {
+    pub moves: Vec<Move>,
+    pub aside: Vec<Aside>,
+}
+
+/// Where displaced things wait.
+#[must_use]
+pub fn aside_root() -> RelPath {
+    RelPath::new(format!("{RESERVED}/aside")).expect("a constant path")
+}
+
+/// Does every move that `hints` make worth doing. A failed look or rename leaves that move undone: the settling
+/// that follows copies what a move would have saved.
+pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeSet<Hint>) -> Moved {
+    let routes = Routes::of(hints);
+    let mut mover = Mover {
+        source: Looks::at(source),
+        destination: Looks::at(destination),
+        moved: Moved::default(),
+        places: BTreeMap::new(),
+        renames: 0,
+    };
+    for end in routes.ends() {
+        if let Err(error) = mover.fill(&end, &routes.backward(&end)).await {
+            debug!(path = %end, %error, "no move here");
+        }
+    }
+    mover.moved
+}
+
+struct Mover<'a> {
+    source: Looks<'a>,
+    destination: Looks<'a>,
+    moved: Moved,
+    /// Every rename done so far, displacements too, by its old name, numbered in order: from here one knows where a
+    /// thing is now.
+    places: BTreeMap<RelPath, Vec<(usize, RelPath)>>,
+    renames: usize,
+}
+
+impl Mover<'_> {
+    /// Brings to `end` what the destination holds under one of the names that the source's thing there had before.
+    async fn fill(&mut self, end: &RelPath, befores: &[RelPath]) -> Result<(), StoreError> {
+        let mut held = Vec::new();
+        for before in befores {
+            let place = self.place_of(before);
+            if let Some(meta) = self.destination.look(&place).await? {
+                held.push((place, meta));
+            }
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        let Some(wanted) = self.source.look(end).await? else { return Ok(()) };
+        let occupant = self.destination.look(end).await?;
+        if let Some(occupant) = &occupant
+            && self.alike(end, &wanted, end, occupant).await?
+        {
+            return Ok(());
+        }
+        for (place, meta) in held {
+            if place != *end && self.alike(end, &wanted, &place, &meta).await? && self.is_free(&place, &meta).await? {
+                return self.rename(&place, end, occupant.is_some()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// True if the source has at `place` nothing that looks like what the destination holds there.
+    async fn is_free(&mut self, place: &RelPath, held: &Meta) -> Result<bool, StoreError> {
+        if place.is_within(&aside_root()) {
+            return Ok(true);
+        }
+        match self.source.look(place).await? {
+            None => Ok(true),
+            Some(there) => Ok(!self.alike(place, &there, place, held).await?),
+        }
+    }
+
+    /// Whether `wanted` at the source looks like `held` at the destination.
+    async fn alike(&self, path: &RelPath, wanted: &Meta, place: &RelPath, held: &Meta) -> Result<bool, StoreError> {
+        let holds = self.destination.store.capabilities();
+        match (wanted.kind, held.kind) {
+            (Kind::File, Kind::File) => Ok(wanted.len > 0 && same_version(wanted, held, holds)),
+            (Kind::Dir, Kind::Dir) => self.same_sample(path, place).await,
+            _ => Ok(false),
+        }
+    }
+
+    async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
+        let holds = self.destination.store.capabilities();
+        let sample: Vec<_> = self.source.store.list(path).take(SAMPLE_MAX).collect().await;
+        let (mut same, mut seen) = (0, 0);
+        for listed in sample {
+            let Listed::Entry(entry) = listed? else { continue };
+            seen += 1;
+            let Ok(below) = place.join(&entry.name) else { continue };
+            let Some(held) = self.destination.store.lookup(&below).await? else { continue };
+            let whole = self.source.whole(&path.join(&entry.name), entry.meta).await?;
+            same += usize::from(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)));
+        }
+        Ok(same > 0 && same * 2 >= seen)
+    }
+
+    async fn rename(&mut self, from: &RelPath, to: &RelPath, occupied: bool) -> Result<(), StoreError> {
+        if !self.make_parents(to).await? {
+            return Ok(());
+        }
+        if occupied {
+            self.put_aside(to).await?;
+        }
+        self.destination.store.rename(from, to).await?;
+        self.note(from, to);
+        self.moved.aside.retain(|aside| aside.path != *from);
+        self.moved.moves.push(Move { from: from.clone(), to: to.clone() });
+        Ok(())
+    }
+
+    async fn put_aside(&mut self, path: &RelPath) -> Result<(), StoreError> {
+        let root = aside_root();
+        let aside = root.join(self.renames.to_string().as_bytes()).expect("a number is a name");
+        let reserved = root.parent().expect("the root of what is set aside has a parent");
+        self.destination.store.mkdir(&reserved, &Meta::dir()).await?;
+        self.destination.store.mkdir(&root, &Meta::dir()).await?;
+        self.destination.store.rename(path, &aside).await?;
+        self.note(path, &aside);
+        self.moved.aside.push(Aside { path: aside, was: path.clone() });
+        Ok(())
+    }
+
+    /// Makes the missing directories above `path` as the source has them; false if that cannot be, because
+    /// something else is in the way.
+    async fn make_parents(&mut self, path: &RelPath) -> Result<bool, StoreError> {
+        let mut ancestors: Vec<RelPath> = path.ancestors().skip(1).collect();
+        ancestors.reverse();
+        for ancestor in ancestors {
+            match self.destination.look(&ancestor).await? {
+                Some(meta) if meta.is_dir() => {}
+                Some(_) => return Ok(false),
+                None => {
+                    let Some(meta) = self.source.look(&ancestor).await?.filter(Meta::is_dir) else { return Ok(false) };
+                    self.destination.store.mkdir(&ancestor, &crate::settle::writable(&meta)).await?;
+                    self.destination.forget(&ancestor);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn note(&mut self, from: &RelPath, to: &RelPath) {
+        self.destination.forget(from);
+        self.destination.forget(to);
+        self.places.entry(from.clone()).or_default().push((self.renames, to.clone()));
+        self.renames += 1;
+    }
+
+    /// Where that is now which stood at `path` when the window began.
+    fn place_of(&self, path: &RelPath) -> RelPath {
+        let (mut at, mut since) = (path.clone(), 0);
+        while let Some((number, from, to)) = self.next_rename(&at, since) {
+            at = at.rebase(&from, to).unwrap_or(at);
+            since = number + 1;
+        }
+        at
+    }
+
+    /// The first rename, from number `since` on, that took what stood at `path` somewhere else.
+    fn next_rename(&self, path: &RelPath, since: usize) -> Option<(usize, RelPath, &RelPath)> {
+        let of = |from: RelPath| {
+            let all = self.places.get(&from).into_iter().flatten();
+            all.filter(|(number, _)| *number >= since).map(move |(number, to)| (*number, from.clone(), to)).next()
+        };
+        path.ancestors().filter_map(of).min_by_key(|(number, ..)| *number)
+    }
+}
+
+/// Two files of one size and time, or two things of one kind.
+fn same_version(source: &Meta, destination: &Meta, holds: &Capabilities) -> bool {
+    source.kind == destination.kind
+        && (source.kind != Kind::File
+            || (source.len == destination.len
+                && crate::settle::same_time(source.mtime, destination.mtime, holds) != Some(false)))
+}
+
+/// Look-ups of one store, remembered; in a tree, what is below something absent is known without asking.
+struct Looks<'a> {
+    store: &'a dyn Store,
+    known: BTreeMap<RelPath, Option<Meta>>,
+}
+
+impl<'a> Looks<'a> {
+    fn at(store: &'a dyn Store) -> Self {
+        Self { store, known: BTreeMap::new() }
+    }
+
+    async fn look(&mut self, path: &RelPath) -> Result<Option<Meta>, StoreError> {
+        if self.store.capabilities().tree {
+            let mut ancestors: Vec<RelPath> = path.ancestors().skip(1).collect();
+            ancestors.reverse();
+            for ancestor in ancestors {
+                if self.look_once(&ancestor).await?.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
+        self.look_once(path).await
+    }
+
+    async fn look_once(&mut self, path: &RelPath) -> Result<Option<Meta>, StoreError> {
+        if let Some(known) = self.known.get(path) {
+            return Ok(known.clone());
+        }
+        let meta = self.store.lookup(path).await?;
+        self.known.insert(path.clone(), meta.clone());
+        Ok(meta)
+    }
+
+    fn forget(&mut self, path: &RelPath) {
+        let below = self.known.range(path.clone()..).map(|(known, _)| known);
+        let gone: Vec<RelPath> = below.take_while(|known| known.is_within(path)).cloned().collect();
+        gone.iter().for_each(|path| drop(self.known.remove(path)));
+    }
+
+    /// The whole of what a listing showed in part.
+    async fn whole(
+        &self,
+        path: &Result<RelPath, syncd_parsers::PathError>,
+        listed: Meta,
+    ) -> Result<Option<Meta>, StoreError> {
+        match path {
+            Ok(path) if !listed.complete => self.store.lookup(path).await,
+            _ => Ok(Some(listed)),
+        }
+    }
+}
+
+/// Files below renamed names, by size and time, to find *twins*: a rename, done here or only at the source, can leave
+/// one twin where the other belongs, and size and time would call them equal.
+///
+/// A rename of a directory keeps the names of its files, so a file can only be taken for one of its own name,
+/// unless its name is the end of a rename itself.
+#[derive(Debug, Default)]
+pub struct Twins {
+    renamed_names: HashSet<Box<[u8]>>,
+    seen: HashMap<u64, u8>,
+    overflow: bool,
+}
+
+impl Twins {
+    #[must_use]
+    pub fn among(hints: &BTreeSet<Hint>) -> Self {
+        let ends = |hint: &Hint| [Box::from(hint.from.name()), Box::from(hint.to.name())];
+        let renamed = hints.iter().filter(|hint| hint.from.name() != hint.to.name());
+        Self { renamed_names: renamed.flat_map(ends).collect(), ..Self::default() }
+    }
+
+    /// Counts what stands at one name: one file if both sides show the same size and time, else each.
+    pub fn see(&mut self, name: &[u8], source: Option<&Meta>, destination: Option<&Meta>, unit: i64) {
+        let key =
+            |meta: &Meta| (meta.kind == Kind::File && meta.len > 0).then_some((meta.len, whole(meta.mtime, unit)));
+        let (one, other) = (source.and_then(key), destination.and_then(key));
+        for version in [one, other.filter(|other| one != Some(*other))].into_iter().flatten() {
+            self.count(&version);
+            self.count(&(version, name));
+        }
+    }
+
+    /// True if size and time do not tell this file from another one below the renamed names.
+    #[must_use]
+    pub fn has_twin(&self, name: &[u8], meta: &Meta, unit: i64) -> bool {
+        let version = (meta.len, whole(meta.mtime, unit));
+        let key = if self.renamed_names.contains(name) { hash(&version) } else { hash(&(version, name)) };
+        self.overflow || self.seen.get(&key).is_some_and(|count| *count > 1)
+    }
+
+    /// True if [`Twins::has_twin`] could be true for anything.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.overflow || self.seen.values().any(|count| *count > 1)
+    }
+
+    fn count(&mut self, key: &impl Hash) {
+        if self.seen.len() >= TWINS_MAX {
+            self.overflow = true;
+        } else {
+            let count = self.seen.entry(hash(key)).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
+fn whole(time: Option<Time>, unit: i64) -> Option<i64> {
+    time.map(|Time(nanos)| nanos.div_euclid(unit))
+}
+
+fn hash(key: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).expect(text)
+    }
+
+    fn routes(hints: &[(&str, &str, bool)]) -> Routes {
+        let hint = |(from, to, into): &(&str, &str, bool)| Hint { from: path(from), to: path(to), into: *into };
+        Routes::of(&hints.iter().map(hint).collect())
+    }
+
+    fn file(len: u64, time: i64) -> Meta {
+        Meta { mtime: Some(Time(time)), ..Meta::file(len) }
+    }
+
+    #[test]
+    fn a_path_is_followed_through_chains_and_renamed_ancestors() {
+        let routes = routes(&[("a/x", "a/y", false), ("a", "b", false), ("b", "c", true)]);
+        let texts = |paths: Vec<RelPath>| paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(texts(routes.forward(&path("a/x"))), "a/y b/x b/y c/x c/b/x c/y c/b/y");
+        assert_eq!(texts(routes.backward(&path("c/y"))), "b/y a/y a/x");
+    }
+
+    #[test]
+    fn a_cycle_of_renames_ends() {
+        let routes = routes(&[("a", "b", false), ("b", "a", false)]);
+        assert_eq!(routes.forward(&path("a")), [path("b")]);
+    }
+
+    #[test]
+    fn files_of_a_renamed_directory_have_twins_only_of_their_own_name() {
+        let hint = Hint { from: path("t"), to: path("t_old"), into: false };
+        let mut twins = Twins::among(&BTreeSet::from([hint]));
+        twins.see(b"part-1", Some(&file(7, 7)), None, 1);
+        twins.see(b"part-2", Some(&file(7, 7)), None, 1);
+        assert!(!twins.has_twin(b"part-1", &file(7, 7), 1));
+        twins.see(b"part-1", None, Some(&file(7, 7)), 1);
+        assert!(twins.has_twin(b"part-1", &file(7, 7), 1) && !twins.has_twin(b"part-2", &file(7, 7), 1));
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_itself_may_be_the_twin_of_any() {
+        let hint = Hint { from: path("a"), to: path("b"), into: false };
+        let mut twins = Twins::among(&BTreeSet::from([hint]));
+        twins.see(b"b", Some(&file(7, 7)), Some(&file(7, 7)), 1);
+        assert!(!twins.has_twin(b"b", &file(7, 7), 1), "the same file seen on both sides is one file");
+        twins.see(b"z", Some(&file(7, 7)), None, 1);
+        assert!(twins.has_twin(b"b", &file(7, 7), 1));
+    }
+}

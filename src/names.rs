@@ -1,0 +1,351 @@
+//! `Names`: the changes of a window as a tree of paths to settle, and its renames as hints. Pure: no order,
+//! no I/O, no clock.
+//!
+//! Adding a change is idempotent and commutes with adding any other, so a window may be read in any order,
+//! doubled, and cut anywhere.
+
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use syncd_parsers::{Change, Op, RelPath};
+
+/// How far below a name to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// The path alone.
+    Plain,
+    /// The path with everything below it.
+    Deep,
+}
+
+/// The log line that gave a name, kept so that a plan can explain itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    pub time: DateTime<Utc>,
+    pub log: Arc<str>,
+    pub offset: u64,
+    pub op: Op,
+    pub user: Option<Arc<str>>,
+}
+
+/// A rename line, as a reason to look for a move. Decides nothing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hint {
+    pub from: RelPath,
+    pub to: RelPath,
+    /// `to` may be a directory that `from` went into.
+    pub into: bool,
+}
+
+/// A path in the tree of names. A node without a name of its own is the ancestor of one, which is looked at
+/// like a plain name, since ancestors are made without lines of their own.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    deep: bool,
+    written: bool,
+    line: Option<Arc<Line>>,
+    children: BTreeMap<Box<[u8]>, Node>,
+}
+
+/// What to look at.
+#[derive(Debug, Default)]
+pub struct Names {
+    root: Node,
+    hints: BTreeSet<Hint>,
+    nodes: usize,
+    texts: HashSet<Arc<str>>,
+}
+
+impl Names {
+    #[must_use]
+    pub fn of<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Self {
+        let mut names = Self::default();
+        changes.into_iter().for_each(|change| names.add(change));
+        names
+    }
+
+    /// Adds what one change names: a rename both its ends, a delete its path, a rescan its path, each with
+    /// everything below; anything else its path alone.
+    pub fn add(&mut self, change: &Change) {
+        let line = self.line_of(change);
+        let reach = match change.op {
+            Op::Write | Op::Mkdir | Op::Attr => Reach::Plain,
+            Op::Rename | Op::Delete | Op::Rescan => Reach::Deep,
+        };
+        self.insert(&change.path, reach, change.op == Op::Write, Some(line.clone()));
+        if let Some(to) = &change.to {
+            self.insert(to, Reach::Deep, false, Some(line));
+            self.hints.insert(Hint { from: change.path.clone(), to: to.clone(), into: change.into });
+        }
+    }
+
+    /// Names a path that no line of this window gave: what is owed from before.
+    pub fn add_deep(&mut self, path: &RelPath) {
+        self.insert(path, Reach::Deep, false, None);
+    }
+
+    /// Names a file whose content may change, or has changed, without a further line.
+    pub fn add_written(&mut self, path: &RelPath) {
+        self.insert(path, Reach::Plain, true, None);
+    }
+
+    /// Gives each path in `written` its other names too: a file that was being written when it, or a directory
+    /// above it, was renamed is still being written under the new name, and no line will say so.
+    pub fn follow_written(&mut self, routes: &crate::moves::Routes) {
+        let mut followed = Vec::new();
+        self.root.visit(&RelPath::root(), &mut |path, node| {
+            if node.written {
+                followed.extend(routes.forward(path));
+            }
+        });
+        followed.iter().for_each(|path| self.add_written(path));
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// In a fixed order; a hint stands here once however many lines gave it.
+    #[must_use]
+    pub fn hints(&self) -> &BTreeSet<Hint> {
+        &self.hints
+    }
+
+    /// Nodes and hints: what the memory budget of a part is counted in.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes + self.hints.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.root == Node::default()
+    }
+
+    fn insert(&mut self, path: &RelPath, reach: Reach, written: bool, line: Option<Arc<Line>>) {
+        let added = self.root.insert(path.components(), &Mark { reach, written, line });
+        self.nodes = self.nodes.saturating_add_signed(added);
+    }
+
+    fn line_of(&mut self, change: &Change) -> Arc<Line> {
+        Arc::new(Line {
+            time: change.time,
+            log: self.text(&change.log),
+            offset: change.offset,
+            op: change.op,
+            user: change.user.as_deref().map(|user| self.text(user)),
+        })
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(text.clone());
+        text
+    }
+}
+
+struct Mark {
+    reach: Reach,
+    written: bool,
+    line: Option<Arc<Line>>,
+}
+
+impl Node {
+    #[must_use]
+    pub fn is_deep(&self) -> bool {
+        self.deep
+    }
+
+    /// A line said that content was written here: size and time may still be those from before.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.written
+    }
+
+    /// The last line that named this very path.
+    #[must_use]
+    pub fn line(&self) -> Option<&Arc<Line>> {
+        self.line.as_ref()
+    }
+
+    #[must_use]
+    pub fn child(&self, name: &[u8]) -> Option<&Node> {
+        self.children.get(name)
+    }
+
+    /// The named paths directly below, in the order of their names.
+    pub fn children(&self) -> impl ExactSizeIterator<Item = (&[u8], &Node)> {
+        self.children.iter().map(|(name, node)| (&**name, node))
+    }
+
+    /// Calls `see` for this node, which stands at `path`, and for all below it.
+    pub fn visit(&self, path: &RelPath, see: &mut impl FnMut(&RelPath, &Node)) {
+        see(path, self);
+        for (name, node) in &self.children {
+            let below = path.join(name).expect("a name in the tree was a component of a path");
+            node.visit(&below, see);
+        }
+    }
+
+    /// Returns by how many nodes the tree grew; deep names swallow what stood below them, so it may shrink.
+    fn insert<'a>(&mut self, mut rest: impl Iterator<Item = &'a [u8]>, mark: &Mark) -> isize {
+        let Some(name) = rest.next() else { return self.mark(mark) };
+        if self.deep && !mark.written {
+            return 0; // part of the deep name; `written` is the one thing that it does not say
+        }
+        if let Some(child) = self.children.get_mut(name) {
+            return child.insert(rest, mark);
+        }
+        let mut child = Node::default();
+        let added = 1 + child.insert(rest, mark);
+        self.children.insert(name.into(), child);
+        added
+    }
+
+    fn mark(&mut self, mark: &Mark) -> isize {
+        self.written |= mark.written;
+        if mark.line > self.line {
+            self.line.clone_from(&mark.line);
+        }
+        if mark.reach == Reach::Plain || self.deep {
+            return 0;
+        }
+        self.deep = true;
+        let before = self.count();
+        self.children.retain(|_, child| child.keep_written());
+        self.count() - before
+    }
+
+    /// Strips what a deep name above makes redundant; false if nothing is left.
+    fn keep_written(&mut self) -> bool {
+        self.deep = false;
+        self.line = None;
+        self.children.retain(|_, child| child.keep_written());
+        self.written || !self.children.is_empty()
+    }
+
+    fn count(&self) -> isize {
+        self.children.values().map(|child| 1 + child.count()).sum()
+    }
+}
+
+/// One line a name, sorted: `deep`, `plain` or (for ancestors) nothing, with `written`; then the hints. For tests and people.
+impl std::fmt::Display for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut lines = Vec::new();
+        self.root.visit(&RelPath::root(), &mut |path, node| {
+            let named = node.deep || node.written || node.line.is_some();
+            if named {
+                let reach = if node.deep { "deep" } else { "plain" };
+                lines.push(format!("{reach} {path}{}", if node.written { " written" } else { "" }));
+            }
+        });
+        for Hint { from, to, into } in &self.hints {
+            lines.push(format!("hint {from} -> {to}{}", if *into { " or into it" } else { "" }));
+        }
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(text: &str, offset: u64) -> Change {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let op = match words[0] {
+            "write" => Op::Write,
+            "mkdir" => Op::Mkdir,
+            "rename" | "into" => Op::Rename,
+            "delete" => Op::Delete,
+            "attr" => Op::Attr,
+            other => panic!("no operation {other}"),
+        };
+        let path = |text: &str| RelPath::new(text).expect("a path");
+        Change {
+            time: DateTime::UNIX_EPOCH,
+            op,
+            path: path(words[1]),
+            to: words.get(2).map(|to| path(to)),
+            into: words[0] == "into",
+            user: None,
+            log: "log".into(),
+            offset,
+        }
+    }
+
+    fn names(changes: &str) -> Names {
+        let changes: Vec<Change> =
+            changes.lines().enumerate().map(|(at, line)| change(line.trim(), at as u64)).collect();
+        Names::of(&changes)
+    }
+
+    fn check(changes: &str, expected: &str) {
+        let expected: Vec<&str> = expected.lines().map(str::trim).collect();
+        assert_eq!(names(changes).to_string(), expected.join("\n"));
+        let backwards: Vec<&str> = changes.lines().rev().chain(changes.lines()).collect();
+        assert_eq!(names(&backwards.join("\n")).to_string(), expected.join("\n"), "backwards and doubled");
+    }
+
+    #[test]
+    fn a_file_written_then_moved_with_its_directory_is_looked_at_under_both_names() {
+        check(
+            "write a/x
+             rename a b",
+            "deep a
+             plain a/x written
+             deep b
+             hint a -> b",
+        );
+    }
+
+    #[test]
+    fn a_deep_name_swallows_what_is_below_it() {
+        check(
+            "mkdir a/x
+             attr a/x/y
+             delete a
+             mkdir a",
+            "deep a",
+        );
+    }
+
+    #[test]
+    fn a_rename_that_may_go_into_a_directory_says_so() {
+        check(
+            "into a b",
+            "deep a
+             deep b
+             hint a -> b or into it",
+        );
+    }
+
+    #[test]
+    fn the_last_line_explains_a_name_in_whatever_order_lines_come() {
+        for order in ["attr a\nmkdir a", "mkdir a\nattr a"] {
+            let names = names(order);
+            assert_eq!(names.root().child(b"a").and_then(Node::line).map(|line| line.offset), Some(1));
+        }
+    }
+
+    #[test]
+    fn the_count_of_nodes_follows_what_is_kept() {
+        let mut names = names("mkdir a/b/c\nmkdir a/b/d");
+        assert_eq!(names.len(), 4);
+        names.add(&change("delete a", 9));
+        assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn a_written_file_is_followed_through_renames_above_it() {
+        let mut names = names("write a/x\nrename a b\nrename b c/d");
+        let routes = crate::moves::Routes::of(names.hints());
+        names.follow_written(&routes);
+        let text = names.to_string();
+        assert!(text.contains("plain b/x written") && text.contains("plain c/d/x written"), "{text}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Moves one file's bytes from store to store, or compares them, within a budget of memory. Knows two stores, no names.
+
+use crate::store::{Body, Chunk, Meta, Store, StoreError};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+use syncd_parsers::RelPath;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes that all transfers together may hold.
+const BUDGET_BYTES: u64 = 128 << 20;
+/// Bytes that one transfer is counted with at most: what the widest store buffers for one file.
+const STREAM_BYTES: u64 = 32 << 20;
+const UNIT_BYTES: u64 = 1 << 10;
+
+/// The memory that transfers share.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new((BUDGET_BYTES / UNIT_BYTES) as usize)))
+    }
+}
+
+impl Budget {
+    async fn take(&self, len: u64) -> OwnedSemaphorePermit {
+        let units = len.min(STREAM_BYTES).div_ceil(UNIT_BYTES).max(1) as u32;
+        self.0.clone().acquire_many_owned(units).await.expect("this semaphore is never closed")
+    }
+}
+
+/// Two stores and one path in both.
+pub struct Transfer<'a> {
+    pub source: &'a dyn Store,
+    pub destination: &'a dyn Store,
+    pub path: &'a RelPath,
+    pub budget: &'a Budget,
+}
+
+impl Transfer<'_> {
+    /// Copies the file, which was just `seen` at the source; returns the version that the destination now holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::read`] and [`Store::put`]. Nothing has become visible then.
+    pub async fn copy(&self, seen: &Meta) -> Result<Meta, StoreError> {
+        let _held = self.budget.take(seen.len).await;
+        let read = self.source.read(self.path, seen).await?;
+        self.destination.put(self.path, &read.meta, read.body).await?;
+        Ok(read.meta)
+    }
+
+    /// Reads both sides and says whether every byte is the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::read`] on either side.
+    pub async fn same_bytes(&self, source: &Meta, destination: &Meta) -> Result<bool, StoreError> {
+        if source.len != destination.len {
+            return Ok(false);
+        }
+        let _held = self.budget.take(source.len * 2).await;
+        let one = self.source.read(self.path, source).await?;
+        let other = self.destination.read(self.path, destination).await?;
+        same(one.body, other.body).await
+    }
+}
+
+/// Both bodies are read to their ends, since only there they prove to be of one version.
+async fn same(one: Body, other: Body) -> Result<bool, StoreError> {
+    if let (Body::Whole(one), Body::Whole(other)) = (&one, &other) {
+        return Ok(one == other);
+    }
+    let (mut one, mut other) = (Pieces::of(one), Pieces::of(other));
+    let mut same = true;
+    loop {
+        let len = one.fill().await?.min(other.fill().await?);
+        if len == 0 {
+            return Ok(same && one.fill().await? == 0 && other.fill().await? == 0);
+        }
+        same &= one.take(len) == other.take(len);
+    }
+}
+
+/// A body as runs of bytes that can be taken piece by piece.
+struct Pieces {
+    stream: BoxStream<'static, Result<Chunk, StoreError>>,
+    held: bytes::Bytes,
+    hole: u64,
+}
+
+/// How much of a hole is compared as zeros at a time.
+const ZEROS: &[u8] = &[0; 64 << 10];
+
+impl Pieces {
+    fn of(body: Body) -> Self {
+        Self { stream: body.into_stream(), held: bytes::Bytes::new(), hole: 0 }
+    }
+
+    /// Makes sure that something is held, unless the body is at its end; returns how many bytes are.
+    async fn fill(&mut self) -> Result<usize, StoreError> {
+        while self.held.is_empty() {
+            if self.hole > 0 {
+                let zeros = self.hole.min(ZEROS.len() as u64);
+                self.hole -= zeros;
+                self.held = bytes::Bytes::from_static(&ZEROS[..zeros as usize]);
+            } else {
+                match self.stream.next().await {
+                    None => return Ok(0),
+                    Some(Ok(Chunk::Data(data))) => self.held = data,
+                    Some(Ok(Chunk::Hole(len))) => self.hole = len,
+                    Some(Err(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(self.held.len())
+    }
+
+    fn take(&mut self, len: usize) -> bytes::Bytes {
+        self.held.split_to(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn body(chunks: &[&[u8]]) -> Body {
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Chunk::Data(Bytes::copy_from_slice(chunk)))).collect();
+        Body::Stream(futures::stream::iter(chunks).boxed())
+    }
+
+    #[tokio::test]
+    async fn bodies_are_equal_by_their_bytes_however_they_are_cut() {
+        for (one, other, expected) in [
+            (body(&[b"abc", b"", b"d"]), body(&[b"a", b"bcd"]), true),
+            (body(&[b"abc"]), body(&[b"abd"]), false),
+            (body(&[b"abc"]), body(&[b"ab"]), false),
+            (body(&[]), body(&[]), true),
+            (body(&[&[0; 100_000]]), Body::Stream(futures::stream::iter([Ok(Chunk::Hole(100_000))]).boxed()), true),
+            (Body::Whole(Bytes::from_static(b"x")), body(&[b"x"]), true),
+        ] {
+            assert_eq!(same(one, other).await.expect("no store is involved"), expected);
+        }
+    }
+}
