@@ -5,6 +5,7 @@
 //! doubled, and cut anywhere.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use syncd_parsers::{Change, Op, RelPath};
@@ -19,7 +20,7 @@ pub enum Reach {
 }
 
 /// The log line that gave a name, kept so that a plan can explain itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Line {
     pub time: DateTime<Utc>,
     pub log: Arc<str>,
@@ -172,9 +173,10 @@ impl Node {
         self.line.as_ref()
     }
 
+    /// The node of a path, if the tree holds one.
     #[must_use]
-    pub fn child(&self, name: &[u8]) -> Option<&Node> {
-        self.children.get(name)
+    pub fn find(&self, path: &RelPath) -> Option<&Node> {
+        path.components().try_fold(self, |node, name| node.children.get(name))
     }
 
     /// The named paths directly below, in the order of their names.
@@ -328,7 +330,10 @@ mod tests {
     fn the_last_line_explains_a_name_in_whatever_order_lines_come() {
         for order in ["attr a\nmkdir a", "mkdir a\nattr a"] {
             let names = names(order);
-            assert_eq!(names.root().child(b"a").and_then(Node::line).map(|line| line.offset), Some(1));
+            assert_eq!(
+                names.root().find(&RelPath::new("a").expect("a path")).and_then(Node::line).map(|line| line.offset),
+                Some(1)
+            );
         }
     }
 

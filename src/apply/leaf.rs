@@ -1,0 +1,276 @@
+//! One file or link: decide, do, and look again where the source moved on in between.
+
+use super::walk::{Pair, Place};
+use super::{PutOff, Shared, Stop, Watch, is_file, lock};
+use crate::names::Line;
+use crate::report::{Did, add};
+use crate::settle::{self, Action, Trust};
+use crate::store::{ErrorKind, Meta, StoreError, Time};
+use crate::transfer::Transfer;
+use std::sync::atomic::Ordering;
+use syncd_parsers::RelPath;
+
+/// How often a file is looked at again within one run because it changed meanwhile.
+const LOOKS_MAX: usize = 5;
+
+/// A path that is no directory at the source.
+pub(super) struct Leaf {
+    pub place: Place,
+    /// A line said that content was written here, so the file may be open although size and time are those from before.
+    pub written: bool,
+}
+
+/// What one try came to.
+enum Tried {
+    Settled {
+        acted: bool,
+    },
+    /// The source or the destination is no longer what the look showed.
+    LookAgain,
+}
+
+impl Shared {
+    /// Settles one path that is a file or a link at the source; true if that changed anything.
+    pub(super) async fn settle_leaf(&self, leaf: Leaf, mut pair: Pair) -> Result<bool, Stop> {
+        add(&self.tally.settled_paths, 1);
+        let path = &leaf.place.path;
+        for _ in 0..LOOKS_MAX {
+            match self.try_leaf(&leaf, pair).await {
+                Ok(Tried::Settled { acted }) => return Ok(acted),
+                Ok(Tried::LookAgain) => {}
+                Err(Fault::Stop(stop)) => return Err(stop),
+                Err(Fault::Store(error)) => {
+                    return self.owe_error(path, error, leaf.place.line()).await.map(|()| false);
+                }
+            }
+            match self.look_at_both(path).await? {
+                None => return Ok(false),
+                Some(again) if again.source.as_ref().is_some_and(|meta| !meta.is_dir()) => pair = again,
+                Some(again) => return self.became_other(&leaf.place, again),
+            }
+        }
+        self.watch(path, Watch::Busy, leaf.place.line()).map(|()| false)
+    }
+
+    /// Gone, or a directory by now: a line says so, or will. What is gone is removed with the deletes; a directory is
+    /// left to its own name.
+    fn became_other(&self, place: &Place, pair: Pair) -> Result<bool, Stop> {
+        match pair.source {
+            None if pair.destination.is_some() => self.remove_later(&place.path, place.line())?,
+            None => {}
+            Some(_) => self.watch(&place.path, Watch::Busy, place.line())?,
+        }
+        Ok(false)
+    }
+
+    async fn try_leaf(&self, leaf: &Leaf, pair: Pair) -> Result<Tried, Fault> {
+        let Some(pair) = self.complete(&leaf.place.path, pair).await? else { return Ok(Tried::LookAgain) };
+        let trust = self.trust(&leaf.place, &pair);
+        let (source, there) = (pair.source.as_ref(), pair.destination.as_ref());
+        let decision = settle::decide(source, there, self.destination.capabilities(), trust);
+        let Some(source) = source else { return Ok(Tried::LookAgain) };
+        let action = match decision.action {
+            Action::Nothing | Action::SetAttrs if self.options.compare_all && is_file(source) && source.len > 0 => {
+                Action::Compare
+            }
+            action => action,
+        };
+        if !self.acts() {
+            return self.say(leaf, action, source, there).await;
+        }
+        if decision.clear
+            && let Some(there) = there
+            && !self.clear(&leaf.place.path, there, leaf.place.line()).await?
+        {
+            return Ok(Tried::Settled { acted: false });
+        }
+        self.act(leaf, action, source, there).await
+    }
+
+    async fn act(&self, leaf: &Leaf, action: Action, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
+        let (path, why) = (&leaf.place.path, leaf.place.line());
+        match action {
+            Action::Copy => return self.copy(leaf, source).await,
+            Action::Compare => return self.compare(leaf, source, there).await,
+            Action::Nothing | Action::SetAttrs => {
+                add(&self.tally.by_size_and_time_files, u64::from(is_file(source)));
+                if leaf.written && is_file(source) && self.again(|| self.source.is_open(path, source)).await? {
+                    self.watch(path, Watch::Open, why)?;
+                }
+            }
+            Action::MakeLink => {
+                self.again(|| self.destination.put_link(path, source)).await?;
+                add(&self.tally.made_links, 1);
+                self.tell(path, Did::MakeLink, why);
+            }
+            Action::MakeDir | Action::Remove => return Ok(Tried::LookAgain),
+        }
+        if action == Action::SetAttrs {
+            self.again(|| self.destination.set_attrs(path, source)).await?;
+            add(&self.tally.attrs_paths, 1);
+            self.tell(path, Did::SetAttrs, why);
+        }
+        Ok(Tried::Settled { acted: action != Action::Nothing })
+    }
+
+    async fn copy(&self, leaf: &Leaf, source: &Meta) -> Result<Tried, Fault> {
+        let (path, why) = (&leaf.place.path, leaf.place.line());
+        if let Some(rank) = self.options.publish.rank(path)
+            && !self.finishing.load(Ordering::SeqCst)
+        {
+            self.put_off(PutOff::Publish { rank, path: path.clone(), why: why.cloned() })?;
+            return Ok(Tried::Settled { acted: false });
+        }
+        let looked = (self.options.now)();
+        let transfer = self.transfer(path);
+        match self.again(|| transfer.copy(source)).await {
+            Ok(copied) => {
+                add(&self.tally.copied_files, 1);
+                add(&self.tally.copied_bytes, copied.len);
+                self.tell(path, Did::Copy { bytes: copied.len }, why);
+                self.watch_fresh(path, &copied, looked, why)?;
+                Ok(Tried::Settled { acted: true })
+            }
+            Err(error) => self.not_copied(path, error, why).await,
+        }
+    }
+
+    /// Reads both sides; copies if they differ.
+    async fn compare(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
+        let (path, why) = (&leaf.place.path, leaf.place.line());
+        let Some(there) = there else { return self.copy(leaf, source).await };
+        let looked = (self.options.now)();
+        match self.same_bytes(path, source, there).await {
+            Ok(false) => return self.copy(leaf, source).await,
+            Ok(true) => {}
+            Err(error) => return self.not_copied(path, error, why).await,
+        }
+        self.tell(path, Did::Compare { bytes: source.len }, why);
+        self.watch_fresh(path, source, looked, why)?;
+        let holds = self.destination.capabilities();
+        let acted = settle::attrs_differ(source, there, holds);
+        if acted {
+            self.again(|| self.destination.set_attrs(path, source)).await?;
+            add(&self.tally.attrs_paths, 1);
+        }
+        Ok(Tried::Settled { acted })
+    }
+
+    async fn same_bytes(&self, path: &RelPath, source: &Meta, there: &Meta) -> Result<bool, StoreError> {
+        add(&self.tally.compared_files, 1);
+        add(&self.tally.compared_bytes, source.len);
+        let transfer = self.transfer(path);
+        self.again(|| transfer.same_bytes(source, there)).await
+    }
+
+    async fn not_copied(&self, path: &RelPath, error: StoreError, why: Option<&Line>) -> Result<Tried, Fault> {
+        match error.kind {
+            ErrorKind::Open => {
+                self.watch(path, Watch::Open, why)?;
+                Ok(Tried::Settled { acted: false })
+            }
+            ErrorKind::NotFound | ErrorKind::Changed | ErrorKind::AlreadyExists => Ok(Tried::LookAgain),
+            ErrorKind::PermissionDenied
+            | ErrorKind::Throttled
+            | ErrorKind::Unavailable
+            | ErrorKind::Unsupported
+            | ErrorKind::NoSpace
+            | ErrorKind::Other => Err(Fault::Store(error)),
+        }
+    }
+
+    /// A file whose time is so near to the look at it that it could change again without showing it.
+    fn watch_fresh(&self, path: &RelPath, copied: &Meta, looked: Time, why: Option<&Line>) -> Result<(), Stop> {
+        let fresh = copied.mtime.is_some_and(|Time(mtime)| mtime >= looked.0 - super::FRESH.as_nanos() as i64);
+        if fresh && copied.len > 0 { self.watch(path, Watch::Fresh, why) } else { Ok(()) }
+    }
+
+    /// A run that only looks: says what a run that acts would do.
+    async fn say(&self, leaf: &Leaf, action: Action, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
+        let (path, why) = (&leaf.place.path, leaf.place.line());
+        let did = match action {
+            Action::Nothing => {
+                add(&self.tally.by_size_and_time_files, u64::from(is_file(source)));
+                None
+            }
+            Action::Compare => match there {
+                Some(there) if self.same_or_open(path, source, there).await? => None,
+                _ => Some(Did::Copy { bytes: source.len }),
+            },
+            Action::SetAttrs => Some(Did::SetAttrs),
+            Action::Copy => Some(Did::Copy { bytes: source.len }),
+            Action::MakeLink => Some(Did::MakeLink),
+            Action::MakeDir => Some(Did::MakeDir),
+            Action::Remove => Some(Did::Remove),
+        };
+        if let Some(did) = did {
+            self.tell_difference(path, did, why)?;
+        }
+        Ok(Tried::Settled { acted: false })
+    }
+
+    async fn same_or_open(&self, path: &RelPath, source: &Meta, there: &Meta) -> Result<bool, StoreError> {
+        match self.same_bytes(path, source, there).await {
+            Err(error) if error.kind == ErrorKind::Open => Ok(true),
+            compared => compared,
+        }
+    }
+
+    /// How far size and time are evidence at this path.
+    fn trust(&self, place: &Place, pair: &Pair) -> Trust {
+        let known_fresh = self.options.fresh.contains(&place.path);
+        let before = if known_fresh { Some(Time(i64::MIN)) } else { self.options.interrupted_since };
+        Trust { before, size_and_time: !self.has_twin(place, pair) }
+    }
+
+    /// Counts the file among those below renamed names; on the second look, says whether it has a twin there.
+    fn has_twin(&self, place: &Place, pair: &Pair) -> bool {
+        if !place.below_rename {
+            return false;
+        }
+        let (name, unit) = (place.path.name(), self.time_unit());
+        let mut twins = lock(&place.renamed.twins);
+        if place.renamed.doubtful.load(Ordering::SeqCst) {
+            return pair.source.as_ref().is_some_and(|source| twins.has_twin(name, source, unit));
+        }
+        twins.see(name, pair.source.as_ref(), pair.destination.as_ref(), unit);
+        false
+    }
+
+    /// Looks up what listings left out, where that matters: both sides have a file of one size.
+    async fn complete(&self, path: &RelPath, mut pair: Pair) -> Result<Option<Pair>, Fault> {
+        let (Some(source), Some(there)) = (&pair.source, &pair.destination) else { return Ok(Some(pair)) };
+        if source.kind != there.kind || source.len != there.len || (source.complete && there.complete) {
+            return Ok(Some(pair));
+        }
+        if !source.complete {
+            pair.source = self.look(&self.source, path).await?;
+        }
+        if !pair.destination.as_ref().is_some_and(|there| there.complete) {
+            pair.destination = self.look(&self.destination, path).await?;
+        }
+        Ok(pair.source.is_some().then_some(pair))
+    }
+
+    fn transfer<'a>(&'a self, path: &'a RelPath) -> Transfer<'a> {
+        Transfer { source: &*self.source, destination: &*self.destination, path, budget: &self.budget }
+    }
+}
+
+/// What stands in the way of one path, or of the run.
+enum Fault {
+    Store(StoreError),
+    Stop(Stop),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}

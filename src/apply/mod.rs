@@ -1,0 +1,370 @@
+//! A run: makes the destination agree with the source at every path that it is given, in the order moves, data, what
+//! points to data, deletes, directory times. Import gives it every path, replay the names of a window, verification
+//! every path with leave only to look. Knows neither logs nor checkpoints.
+
+mod finish;
+mod leaf;
+mod walk;
+
+use crate::moves::{self, Moved, Routes, Twins};
+use crate::names::Names;
+use crate::publish::Publish;
+use crate::report::{Did, Event, Report, Tally, add};
+use crate::spool::Spool;
+use crate::store::{ErrorKind, Kind, Meta, Store, StoreError, Time};
+use crate::transfer::Budget;
+use backon::{ExponentialBuilder, Retryable};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashSet};
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use syncd_parsers::RelPath;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use crate::names::Line;
+
+/// Files that are settled at one time; most of them wait for their bytes to be durable.
+const FILES_MAX: usize = 512;
+/// Directories that are compared at one time.
+const DIRS_MAX: usize = 8;
+/// How long after a file's time a look is too early to trust size and time: the unit of its store's clock, and what two
+/// clocks may be apart.
+const FRESH: Duration = Duration::from_secs(2);
+/// How many tries an operation has before its path is owed.
+const TRIES: usize = 5;
+
+/// Whether a run may change the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Act,
+    /// Only look: count and tell what would be done.
+    Look,
+}
+
+/// What a run may do and how it judges.
+#[derive(Clone)]
+pub struct Options {
+    pub mode: Mode,
+    /// How many files may be removed; beyond it nothing is.
+    pub deletes_max: Option<u64>,
+    pub publish: Publish,
+    /// A run that did not come to its end began then: files from that time on may have been copied too early.
+    pub interrupted_since: Option<Time>,
+    /// Files that were copied a moment after they were written: size and time prove nothing about them.
+    pub fresh: Arc<HashSet<RelPath>>,
+    /// Read the bytes of every file on both sides.
+    pub compare_all: bool,
+    /// The clock.
+    pub now: fn() -> Time,
+}
+
+/// Where a run leaves what outlives it. Called from many tasks.
+pub trait Notebook: Send + Sync {
+    /// The path could not be settled and stays owed.
+    ///
+    /// # Errors
+    ///
+    /// It could not be noted durably: the run must stop.
+    fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), BoxError>;
+
+    /// The file has to be looked at again without a further line.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Notebook::owe`].
+    fn watch(&self, path: &RelPath, reason: Watch) -> Result<(), BoxError>;
+
+    /// Something was done, or would be.
+    fn event(&self, event: &Event<'_>);
+}
+
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a file is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Watch {
+    /// A writer has it open.
+    Open,
+    /// It was copied so soon after its last change that a later change could have the same time.
+    Fresh,
+    /// It changed each time that it was read.
+    Busy,
+}
+
+/// Why a run ended before its end. The destination is in a good state, the checkpoint must not move.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    #[error("{deletes} files would be removed, more than the {limit} allowed by --max-delete; nothing was removed")]
+    Deletes { deletes: u64, limit: u64 },
+    #[error("the source root is not a directory any more")]
+    NoRoot,
+    #[error("the {side} store does not answer")]
+    Unreachable {
+        side: &'static str,
+        #[source]
+        cause: StoreError,
+    },
+    #[error("what has to outlive this run could not be kept")]
+    Notebook(#[source] BoxError),
+    #[error("a temporary file failed")]
+    Spool(#[from] std::io::Error),
+    #[error("a task of the run failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// One run between two stores. `part` may be called any number of times, then `finish` once.
+pub struct Run {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Arc<dyn Store>,
+    destination: Arc<dyn Store>,
+    notebook: Arc<dyn Notebook>,
+    options: Options,
+    tally: Tally,
+    budget: Budget,
+    files: Arc<Semaphore>,
+    dirs: Arc<Semaphore>,
+    /// What waits for the end: the deletes, and files that point to others.
+    put_off: Mutex<Spool<PutOff>>,
+    /// Directories whose times are set when nothing below them changes any more.
+    dir_times: Mutex<BTreeSet<RelPath>>,
+    aside: Mutex<Vec<moves::Aside>>,
+    /// Written files that the source no longer has under this name, though the destination does: a rename in a later
+    /// part may say where they went.
+    carried: Mutex<Vec<RelPath>>,
+    /// Set while what was put off is done.
+    finishing: AtomicBool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum PutOff {
+    Remove { path: RelPath, why: Option<Line> },
+    Publish { rank: usize, path: RelPath, why: Option<Line> },
+}
+
+impl Run {
+    pub fn new(
+        source: Arc<dyn Store>,
+        destination: Arc<dyn Store>,
+        notebook: Arc<dyn Notebook>,
+        options: Options,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                source,
+                destination,
+                notebook,
+                options,
+                tally: Tally::default(),
+                budget: Budget::default(),
+                files: Arc::new(Semaphore::new(FILES_MAX)),
+                dirs: Arc::new(Semaphore::new(DIRS_MAX)),
+                put_off: Mutex::default(),
+                dir_times: Mutex::default(),
+                aside: Mutex::default(),
+                carried: Mutex::default(),
+                finishing: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Moves and settles what `names` names. Deletes and what is published last wait for [`Run::finish`].
+    ///
+    /// # Errors
+    ///
+    /// The run cannot go on. A dropped future leaves every path old, new, or (a name that is being replaced by
+    /// another kind) absent; a repeated run mends that.
+    pub async fn part(&self, mut names: Names) -> Result<(), Stop> {
+        let shared = &self.shared;
+        for path in std::mem::take(&mut *lock(&shared.carried)) {
+            names.add_written(&path);
+        }
+        let routes = Routes::of(names.hints());
+        names.follow_written(&routes);
+        self.do_moves(&names).await;
+        let renamed = Arc::new(Renamed::of(&names));
+        shared.clone().walk(&names, &renamed).await?;
+        self.check_twins(&renamed).await
+    }
+
+    /// Settles the whole tree.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Run::part`].
+    pub async fn everything(&self) -> Result<(), Stop> {
+        let mut names = Names::default();
+        names.add_deep(&RelPath::root());
+        self.part(names).await
+    }
+
+    /// Does what was put off: publishes, removes, sets directory times, and returns once all is durable.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Run::part`]; with [`Stop::Deletes`] nothing has been removed.
+    pub async fn finish(self) -> Result<Report, Stop> {
+        let shared = self.shared;
+        shared.finishing.store(true, Ordering::SeqCst);
+        shared.clone().finish().await?;
+        Ok(shared.tally.report())
+    }
+
+    /// The counters so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.shared.tally.report()
+    }
+
+    async fn do_moves(&self, names: &Names) {
+        let shared = &self.shared;
+        if shared.options.mode == Mode::Look || names.hints().is_empty() {
+            return;
+        }
+        let Moved { moves, aside } = moves::perform(&*shared.source, &*shared.destination, names.hints()).await;
+        for step in moves {
+            add(&shared.tally.moved_paths, 1);
+            let why = names.root().find(&step.to).and_then(|node| node.line());
+            shared.tell(&step.to, Did::Move { from: step.from }, why.map(|line| &**line));
+        }
+        lock(&shared.aside).extend(aside);
+    }
+
+    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful.
+    async fn check_twins(&self, renamed: &Arc<Renamed>) -> Result<(), Stop> {
+        let shared = &self.shared;
+        let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
+        for aside in &aside {
+            shared.see_twins(&aside.path, aside.was.name(), renamed).await;
+        }
+        if lock(&renamed.twins).any() { shared.clone().walk_renamed(renamed).await } else { Ok(()) }
+    }
+}
+
+/// The ends of a part's renames, and the files seen below them.
+struct Renamed {
+    ends: BTreeSet<RelPath>,
+    twins: Mutex<Twins>,
+    /// Set for the second look, in which a file with a twin is compared byte by byte.
+    doubtful: AtomicBool,
+}
+
+impl Renamed {
+    fn of(names: &Names) -> Self {
+        let ends = names.hints().iter().flat_map(|hint| [hint.from.clone(), hint.to.clone()]).collect();
+        Self { ends, twins: Mutex::new(Twins::among(names.hints())), doubtful: AtomicBool::new(false) }
+    }
+
+    /// Ends that lie below no other.
+    fn topmost(&self) -> Vec<RelPath> {
+        let mut topmost: Vec<RelPath> = Vec::new();
+        for end in &self.ends {
+            if topmost.last().is_none_or(|top| !end.is_within(top)) {
+                topmost.push(end.clone());
+            }
+        }
+        topmost
+    }
+}
+
+impl Shared {
+    fn tell(&self, path: &RelPath, did: Did, why: Option<&Line>) {
+        self.notebook.event(&Event { path, did, why });
+    }
+
+    fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), Stop> {
+        add(&self.tally.owed_paths, 1);
+        self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
+        self.tell(path, Did::Owe { reason: reason.to_owned() }, why);
+        Ok(())
+    }
+
+    /// Owes the path an error stands in the way of; stops if the store is gone altogether.
+    async fn owe_error(&self, path: &RelPath, error: StoreError, why: Option<&Line>) -> Result<(), Stop> {
+        if error.kind == ErrorKind::Unavailable {
+            for (side, store) in [("source", &self.source), ("destination", &self.destination)] {
+                store.identity().await.map_err(|cause| Stop::Unreachable { side, cause })?;
+            }
+        }
+        warn!(%path, error = chain(&error), "owed: it will be tried again");
+        self.owe(path, &chain(&error), why)
+    }
+
+    fn watch(&self, path: &RelPath, reason: Watch, why: Option<&Line>) -> Result<(), Stop> {
+        add(&self.tally.watched_files, 1);
+        self.notebook.watch(path, reason).map_err(Stop::Notebook)?;
+        let words = match reason {
+            Watch::Open => "a writer has it open",
+            Watch::Fresh => "it changed a moment before it was copied",
+            Watch::Busy => "it changed each time that it was read",
+        };
+        self.tell(path, Did::Watch { reason: words.to_owned() }, why);
+        Ok(())
+    }
+
+    fn put_off(&self, what: PutOff) -> Result<(), Stop> {
+        Ok(lock(&self.put_off).push(what)?)
+    }
+
+    async fn look(&self, store: &Arc<dyn Store>, path: &RelPath) -> Result<Option<Meta>, StoreError> {
+        self.again(|| store.lookup(path)).await
+    }
+
+    /// Makes a call, and makes it again after faults that pass.
+    async fn again<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        call: impl FnMut() -> F,
+    ) -> Result<T, StoreError> {
+        call.retry(delays())
+            .when(|error| error.kind.is_transient())
+            .notify(|_, _| add(&self.tally.retried_calls, 1))
+            .await
+    }
+
+    fn dir_time_later(&self, path: &RelPath) {
+        if !path.is_root() {
+            lock(&self.dir_times).insert(path.clone());
+        }
+    }
+
+    fn acts(&self) -> bool {
+        self.options.mode == Mode::Act
+    }
+
+    /// The unit, in nanoseconds, in which times of both sides can be compared.
+    fn time_unit(&self) -> i64 {
+        let unit = self.destination.capabilities().time_unit.unwrap_or(Duration::from_secs(1));
+        i64::try_from(unit.as_nanos()).unwrap_or(i64::MAX).max(1)
+    }
+}
+
+fn delays() -> ExponentialBuilder {
+    let shortest = Duration::from_millis(100);
+    ExponentialBuilder::default().with_min_delay(shortest).with_max_times(TRIES - 1).with_jitter()
+}
+
+/// An error with its causes, outermost first, as one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// A lock whose holder panicked holds what it held: every critical section here is one assignment or insertion.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_file(meta: &Meta) -> bool {
+    meta.kind == Kind::File
+}

@@ -1,0 +1,534 @@
+//! The walk: names from the top, and below deep names both sides' listings merged as streams. Decides nothing about
+//! a file (`leaf.rs`), puts off what comes last (`finish.rs`).
+
+use super::leaf::Leaf;
+use super::{PutOff, Renamed, Shared, Stop, is_file, lock};
+use crate::names::{Line, Names, Node};
+use crate::report::{Did, add};
+use crate::settle::{self, Action};
+use crate::spool::Sorted;
+use crate::store::{ErrorKind, Listed, Meta, Named, Odd, Store, StoreError};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use syncd_parsers::RelPath;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Names below one directory that are looked up at one time.
+const LOOKS_MAX: usize = 32;
+/// From how many names on a listing of their directory may be cheaper than asking for each.
+const LISTED_FROM: usize = 8;
+
+/// What both sides show at one path.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pair {
+    pub source: Option<Meta>,
+    pub destination: Option<Meta>,
+}
+
+/// A place on the way down, and what is known from above.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub path: RelPath,
+    pub why: Option<Arc<Line>>,
+    /// Files below (or at) this path to which lines said that something was written.
+    pub written: Arc<BTreeSet<RelPath>>,
+    pub renamed: Arc<Renamed>,
+    /// At or below an end of a rename.
+    pub below_rename: bool,
+}
+
+impl Place {
+    fn child(&self, name: &[u8]) -> Result<Self, syncd_parsers::PathError> {
+        let path = self.path.join(name)?;
+        let below_rename = self.below_rename || self.renamed.ends.contains(&path);
+        Ok(Self { path, below_rename, ..self.clone() })
+    }
+
+    pub(super) fn line(&self) -> Option<&Line> {
+        self.why.as_deref()
+    }
+}
+
+impl Shared {
+    /// Settles what the tree of names says.
+    pub(super) async fn walk(self: Arc<Self>, names: &Names, renamed: &Arc<Renamed>) -> Result<(), Stop> {
+        let place = Place {
+            path: RelPath::root(),
+            why: None,
+            written: Arc::default(),
+            renamed: renamed.clone(),
+            below_rename: renamed.ends.contains(&RelPath::root()),
+        };
+        let pair = self.look_at_both(&place.path).await?;
+        let Some(pair) = pair else { return self.owe(&place.path, "the root could not be looked at", None) };
+        if !pair.source.as_ref().is_some_and(Meta::is_dir) {
+            return Err(Stop::NoRoot);
+        }
+        let mut crew = Crew::of(&self.files);
+        self.visit(place, names.root(), pair, &mut crew).await?;
+        crew.done().await.map(drop)
+    }
+
+    /// Settles everything at and below the ends of renames once more.
+    pub(super) async fn walk_renamed(self: Arc<Self>, renamed: &Arc<Renamed>) -> Result<(), Stop> {
+        renamed.doubtful.store(true, Ordering::SeqCst);
+        for path in renamed.topmost() {
+            let Some(pair) = self.look_at_both(&path).await? else { continue };
+            let written = Arc::default();
+            let place = Place { path, why: None, written, renamed: renamed.clone(), below_rename: true };
+            self.clone().deep(place, pair).await?;
+        }
+        Ok(())
+    }
+
+    /// Both looks, or `None` if one failed and the path is owed.
+    pub(super) async fn look_at_both(&self, path: &RelPath) -> Result<Option<Pair>, Stop> {
+        let looks = futures::join!(self.look(&self.source, path), self.look(&self.destination, path));
+        match looks {
+            (Ok(source), Ok(destination)) => Ok(Some(Pair { source, destination })),
+            (Err(error), _) | (_, Err(error)) => self.owe_error(path, error, None).await.map(|()| None),
+        }
+    }
+
+    fn visit<'a>(
+        self: &'a Arc<Self>,
+        mut place: Place,
+        node: &'a Node,
+        pair: Pair,
+        crew: &'a mut Crew,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
+        async move {
+            place.why = node.line().cloned().or(place.why);
+            if node.is_deep() {
+                place.written = Arc::new(written_below(&place.path, node));
+                let (shared, path) = (self.clone(), place);
+                return crew.spawn(async move { shared.deep(path, pair).await }).await;
+            }
+            match &pair.source {
+                None => self.absent(&place, node, &pair),
+                Some(source) if source.is_dir() => self.visit_dir(place, node, pair, crew).await,
+                Some(_) => self.visit_file(place, node, pair, crew).await,
+            }
+        }
+        .boxed()
+    }
+
+    /// The source has nothing here, and so nothing below: one look answers for all names there.
+    fn absent(&self, place: &Place, node: &Node, pair: &Pair) -> Result<(), Stop> {
+        add(&self.tally.settled_paths, 1);
+        if pair.destination.is_some() {
+            lock(&self.carried).extend(written_below(&place.path, node));
+            self.remove_later(&place.path, place.line())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_later(&self, path: &RelPath, why: Option<&Line>) -> Result<(), Stop> {
+        self.put_off(PutOff::Remove { path: path.clone(), why: why.cloned() })
+    }
+
+    async fn visit_file(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &mut Crew) -> Result<(), Stop> {
+        if !self.source.capabilities().tree {
+            self.owe_hidden(&place, node).await?;
+        }
+        let leaf = Leaf { written: node.is_written(), place };
+        let shared = self.clone();
+        crew.spawn(async move { shared.settle_leaf(leaf, pair).await }).await
+    }
+
+    /// In a flat store a key below a key that is an object may live on, though no listing shows it.
+    async fn owe_hidden(&self, place: &Place, node: &Node) -> Result<(), Stop> {
+        for path in named_below(&place.path, node) {
+            if !matches!(self.look(&self.source, &path).await, Ok(None)) {
+                self.owe(
+                    &path,
+                    "the source has an object above this key: it is both an object and a prefix",
+                    place.line(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn visit_dir(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &mut Crew) -> Result<(), Stop> {
+        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(()) };
+        if node.children().len() == 0 && !made.acted {
+            return Ok(());
+        }
+        self.dir_time_later(&place.path);
+        let names: Vec<&[u8]> = node.children().map(|(name, _)| name).collect();
+        let (mut sources, mut destinations) =
+            futures::join!(self.look_below(&self.source, &place.path, &names), async {
+                match made.existed {
+                    true => self.look_below(&self.destination, &place.path, &names).await,
+                    false => HashMap::new(),
+                }
+            });
+        for (name, below) in node.children() {
+            let Ok(child) = place.child(name) else { continue };
+            let source = sources.remove(name).unwrap_or(Ok(None));
+            let destination = destinations.remove(name).unwrap_or(Ok(None));
+            match (source, destination) {
+                (Ok(source), Ok(destination)) => self.visit(child, below, Pair { source, destination }, crew).await?,
+                (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at some names of one directory: by a listing where that is likely to be cheaper, and by name for
+    /// everything that the listing did not show, since what a listing lacks is a question and not an answer.
+    async fn look_below<'n>(
+        &self,
+        store: &Arc<dyn Store>,
+        dir: &RelPath,
+        names: &[&'n [u8]],
+    ) -> HashMap<&'n [u8], Result<Option<Meta>, StoreError>> {
+        let mut found = self.listed_below(store, dir, names).await;
+        let mut looks = FuturesUnordered::new();
+        for name in names.iter().copied() {
+            if found.contains_key(name) {
+                continue;
+            }
+            looks.push(self.look_named(store, dir, name));
+            if looks.len() >= LOOKS_MAX
+                && let Some((name, looked)) = looks.next().await
+            {
+                found.insert(name, looked);
+            }
+        }
+        while let Some((name, looked)) = looks.next().await {
+            found.insert(name, looked);
+        }
+        found
+    }
+
+    async fn look_named<'n>(
+        &self,
+        store: &Arc<dyn Store>,
+        dir: &RelPath,
+        name: &'n [u8],
+    ) -> (&'n [u8], Result<Option<Meta>, StoreError>) {
+        let path = dir.join(name).expect("a name in the tree was a component of a path");
+        (name, self.look(store, &path).await)
+    }
+
+    async fn listed_below<'n>(
+        &self,
+        store: &Arc<dyn Store>,
+        dir: &RelPath,
+        names: &[&'n [u8]],
+    ) -> HashMap<&'n [u8], Result<Option<Meta>, StoreError>> {
+        let per_look = store.capabilities().listed_per_lookup;
+        let mut found = HashMap::new();
+        if names.len() < LISTED_FROM || per_look <= 1 {
+            return found;
+        }
+        let mut wanted: HashMap<&[u8], &'n [u8]> = HashMap::new();
+        for name in names.iter().copied() {
+            wanted.insert(name, name);
+        }
+        let mut listing = store.list(dir).take(names.len().saturating_mul(per_look) / 2);
+        while let Some(Ok(listed)) = listing.next().await {
+            if let Listed::Entry(Named { name, meta }) = listed
+                && let Some(name) = wanted.get(name.as_slice())
+            {
+                found.insert(*name, Ok(Some(meta)));
+                if found.len() == names.len() {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// Settles a path and everything below it; true if that changed anything.
+    pub(super) fn deep(self: Arc<Self>, place: Place, pair: Pair) -> BoxFuture<'static, Result<bool, Stop>> {
+        async move {
+            match &pair.source {
+                Some(source) if source.is_dir() => self.deep_dir(place, pair).await,
+                Some(_) => {
+                    let leaf = Leaf { written: place.written.contains(&place.path), place };
+                    self.settle_leaf(leaf, pair).await
+                }
+                None => {
+                    add(&self.tally.settled_paths, 1);
+                    if pair.destination.is_some() {
+                        if place.below_rename {
+                            self.see_twins(&place.path, place.path.name(), &place.renamed).await;
+                        }
+                        lock(&self.carried).extend(place.written.iter().cloned());
+                        self.remove_later(&place.path, place.line())?;
+                    }
+                    Ok(false)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn deep_dir(self: Arc<Self>, place: Place, pair: Pair) -> Result<bool, Stop> {
+        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(false) };
+        let below = match self.both_listings(&place, made.existed).await {
+            Ok(below) => below,
+            Err(error) => return self.lost_listing(&place, error).await.map(|()| made.acted),
+        };
+        let mut files = Crew::of(&self.files);
+        let mut dirs = Crew::of(&self.dirs);
+        for entry in below {
+            let (name, pair) = entry?;
+            let Ok(child) = place.child(&name) else { continue };
+            let shared = self.clone();
+            let is_dir = |meta: &Option<Meta>| meta.as_ref().is_some_and(Meta::is_dir);
+            if is_dir(&pair.source) {
+                dirs.fork(shared.deep(child, pair)).await?;
+            } else {
+                files.fork(shared.deep(child, pair)).await?;
+            }
+        }
+        let acted = dirs.done().await? | files.done().await? | made.acted;
+        self.set_dir_attrs(&place, &pair, acted).await?;
+        Ok(acted)
+    }
+
+    /// The directory was there a moment ago: if it is gone, another line will say so, and its name is looked at again.
+    async fn lost_listing(&self, place: &Place, error: StoreError) -> Result<(), Stop> {
+        let gone = error.kind == ErrorKind::NotFound && matches!(self.look(&self.source, &place.path).await, Ok(None));
+        if gone {
+            self.remove_later(&place.path, place.line())
+        } else {
+            self.owe_error(&place.path, error, place.line()).await
+        }
+    }
+
+    async fn both_listings(&self, place: &Place, existed: bool) -> Result<Merged, StoreError> {
+        let spill = |error: io::Error| StoreError::new("list", &place.path, ErrorKind::Other).because(error);
+        let sorted = |store: &Arc<dyn Store>| {
+            let store = store.clone();
+            async move { self.again(|| async { Sorted::of(store.list(&place.path), spill).await }).await }
+        };
+        let (source, destination) = futures::join!(sorted(&self.source), async {
+            if existed { sorted(&self.destination).await } else { Ok(Sorted::empty()) }
+        });
+        let (mut source, mut destination) = (source?, destination?);
+        for (side, odd) in
+            [("source", std::mem::take(&mut source.odd)), ("destination", std::mem::take(&mut destination.odd))]
+        {
+            for odd in odd {
+                self.owe_odd(place, side, &odd);
+            }
+        }
+        Merged::of(source, destination).map_err(spill)
+    }
+
+    /// What cannot be named is owed at its directory's path, with its own spelling in the reason.
+    fn owe_odd(&self, place: &Place, side: &str, odd: &Odd) {
+        let name = odd.name.escape_ascii();
+        let reason = format!("the {side} holds {name:?} here: {}", odd.reason);
+        let path = place.path.join(&odd.name).unwrap_or_else(|_| place.path.clone());
+        if let Err(error) = self.owe(&path, &reason, place.line()) {
+            tracing::error!(%path, %error, "an owed path could not be noted");
+        }
+    }
+
+    async fn set_dir_attrs(&self, place: &Place, pair: &Pair, acted: bool) -> Result<(), Stop> {
+        let Some(source) = pair.source.as_ref().filter(|_| !place.path.is_root()) else { return Ok(()) };
+        let holds = self.destination.capabilities();
+        let differ = pair.destination.as_ref().is_none_or(|there| settle::attrs_differ(source, there, holds));
+        if !differ && !(acted && holds.dir_times) {
+            return Ok(());
+        }
+        if !self.acts() {
+            return self.tell_difference(&place.path, Did::SetAttrs, place.line());
+        }
+        if differ && pair.destination.as_ref().is_some_and(Meta::is_dir) {
+            add(&self.tally.attrs_paths, 1);
+            self.tell(&place.path, Did::SetAttrs, place.line());
+        }
+        match self.again(|| self.destination.set_attrs(&place.path, source)).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.owe_error(&place.path, error, place.line()).await,
+        }
+    }
+
+    pub(super) fn tell_difference(&self, path: &RelPath, did: Did, why: Option<&Line>) -> Result<(), Stop> {
+        add(&self.tally.differing_paths, 1);
+        self.tell(path, did, why);
+        Ok(())
+    }
+
+    /// Makes sure that the destination has a directory here; `None` if it could not be had and the path is owed.
+    async fn make_dir(&self, place: &Place, pair: &Pair) -> Result<Option<Made>, Stop> {
+        add(&self.tally.settled_paths, 1);
+        let (source, there) = (pair.source.as_ref(), pair.destination.as_ref());
+        let decision = settle::decide(source, there, self.destination.capabilities(), settle::Trust::FULL);
+        if decision.action != Action::MakeDir {
+            let acted = decision.action == Action::SetAttrs;
+            return Ok(Some(Made { existed: true, acted }));
+        }
+        if !self.acts() {
+            self.tell_difference(&place.path, Did::MakeDir, place.line())?;
+            return Ok(Some(Made { existed: false, acted: true }));
+        }
+        if decision.clear
+            && let Some(there) = there
+            && !self.clear(&place.path, there, place.line()).await?
+        {
+            return Ok(None);
+        }
+        let wanted = settle::writable(source.expect("a directory is made where the source has one"));
+        match self.again(|| self.destination.mkdir(&place.path, &wanted)).await {
+            Ok(()) => {
+                add(&self.tally.made_dirs, 1);
+                self.tell(&place.path, Did::MakeDir, place.line());
+                Ok(Some(Made { existed: false, acted: true }))
+            }
+            Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| None),
+        }
+    }
+
+    /// Counts the files below a path of the destination among those that could be twins.
+    pub(super) async fn see_twins(&self, path: &RelPath, name: &[u8], renamed: &Renamed) {
+        let unit = self.time_unit();
+        let mut ahead = vec![path.clone()];
+        if let Ok(Some(meta)) = self.look(&self.destination, path).await
+            && is_file(&meta)
+        {
+            lock(&renamed.twins).see(name, None, Some(&meta), unit);
+            return;
+        }
+        while let Some(dir) = ahead.pop() {
+            let mut listing = self.destination.list(&dir);
+            while let Ok(Some(Listed::Entry(entry))) = listing.try_next().await {
+                match dir.join(&entry.name) {
+                    Ok(path) if entry.meta.is_dir() => ahead.push(path),
+                    _ => lock(&renamed.twins).see(&entry.name, None, Some(&entry.meta), unit),
+                }
+            }
+        }
+    }
+}
+
+/// What became of a directory.
+struct Made {
+    /// The destination had it, so there may be something in it.
+    existed: bool,
+    acted: bool,
+}
+
+fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
+    let mut written = BTreeSet::new();
+    node.visit(path, &mut |path, node| {
+        if node.is_written() {
+            written.insert(path.clone());
+        }
+    });
+    written
+}
+
+fn named_below(path: &RelPath, node: &Node) -> Vec<RelPath> {
+    let mut named = Vec::new();
+    node.visit(path, &mut |below, _| named.push(below.clone()));
+    named.retain(|below| below != path);
+    named
+}
+
+type Entries = std::iter::Peekable<Box<dyn Iterator<Item = io::Result<Named>> + Send>>;
+
+/// Two sorted listings as one: each name once, with what either side has.
+struct Merged {
+    source: Entries,
+    destination: Entries,
+}
+
+impl Merged {
+    fn of(source: Sorted, destination: Sorted) -> io::Result<Self> {
+        Ok(Self { source: source.into_entries()?.peekable(), destination: destination.into_entries()?.peekable() })
+    }
+}
+
+impl Iterator for Merged {
+    type Item = io::Result<(Vec<u8>, Pair)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        let order = match (self.source.peek(), self.destination.peek()) {
+            (None, None) => return None,
+            (Some(Ok(source)), Some(Ok(destination))) => source.name.cmp(&destination.name),
+            (Some(_), None) | (Some(Err(_)), _) => Less,
+            (None, Some(_)) | (_, Some(Err(_))) => Greater,
+        };
+        let mut take = |side: bool| if side { self.source.next() } else { self.destination.next() };
+        let source = if order == Greater { None } else { take(true) };
+        let destination = if order == Less { None } else { take(false) };
+        debug_assert!(order != Equal || (source.is_some() && destination.is_some()));
+        Some(pair_of(source, destination))
+    }
+}
+
+fn pair_of(source: Option<io::Result<Named>>, destination: Option<io::Result<Named>>) -> io::Result<(Vec<u8>, Pair)> {
+    let (source, destination) = (source.transpose()?, destination.transpose()?);
+    let name = source.as_ref().or(destination.as_ref()).map(|entry| entry.name.clone()).unwrap_or_default();
+    Ok((name, Pair { source: source.map(|entry| entry.meta), destination: destination.map(|entry| entry.meta) }))
+}
+
+/// Tasks that belong together, as many at a time as there are permits.
+pub(super) struct Crew {
+    permits: Arc<Semaphore>,
+    tasks: JoinSet<Result<bool, Stop>>,
+    acted: bool,
+}
+
+impl Crew {
+    fn of(permits: &Arc<Semaphore>) -> Self {
+        Self { permits: permits.clone(), tasks: JoinSet::new(), acted: false }
+    }
+
+    /// Runs the work beside this task if there is a permit, else within it: so a walk that is inside a walk never waits
+    /// for a permit that only itself could give back.
+    async fn fork(&mut self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
+        self.take_done()?;
+        match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => drop(self.tasks.spawn(async move {
+                let done = work.await;
+                drop(permit);
+                done
+            })),
+            Err(_) => self.acted |= work.await?,
+        }
+        Ok(())
+    }
+
+    /// Runs the work beside this task as soon as there is a permit. Only for a task that holds none itself.
+    async fn spawn(&mut self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
+        self.take_done()?;
+        let permit = self.permits.clone().acquire_owned().await.expect("this semaphore is never closed");
+        self.tasks.spawn(async move {
+            let done = work.await;
+            drop(permit);
+            done
+        });
+        Ok(())
+    }
+
+    fn take_done(&mut self) -> Result<(), Stop> {
+        while let Some(done) = self.tasks.try_join_next() {
+            self.acted |= done??;
+        }
+        Ok(())
+    }
+
+    /// Waits for all; true if any of them changed something.
+    async fn done(mut self) -> Result<bool, Stop> {
+        while let Some(done) = self.tasks.join_next().await {
+            self.acted |= done??;
+        }
+        Ok(self.acted)
+    }
+}
