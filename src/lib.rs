@@ -2,6 +2,8 @@
 //! `docs/architecture.md` draws the modules and the arrows between them.
 
 pub mod apply;
+pub mod checkpoint;
+pub mod clock;
 pub mod moves;
 pub mod names;
 pub mod publish;

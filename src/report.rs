@@ -14,6 +14,8 @@ pub struct Tally {
     pub settled_paths: AtomicU64,
     pub copied_files: AtomicU64,
     pub copied_bytes: AtomicU64,
+    pub created_files: AtomicU64,
+    pub left_paths: AtomicU64,
     pub compared_files: AtomicU64,
     pub compared_bytes: AtomicU64,
     pub by_size_and_time_files: AtomicU64,
@@ -60,6 +62,10 @@ report! {
     settled_paths,
     copied_files,
     copied_bytes,
+    /// Files copied to where the destination had none.
+    created_files,
+    /// Paths that only the destination has, and an import leaves alone.
+    left_paths,
     /// Files whose bytes were read on both sides, since size and time were no evidence.
     compared_files,
     compared_bytes,
@@ -194,6 +200,7 @@ impl fmt::Display for Report {
             (self.attrs_paths, "attributes set"),
             (self.removed_files, "files removed"),
             (self.removed_dirs, "directories removed"),
+            (self.left_paths, "paths that only the destination has left alone"),
             (self.differing_paths, "differences"),
             (self.retried_calls, "tries repeated"),
             (self.watched_files, "watched"),

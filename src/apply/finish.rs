@@ -27,7 +27,11 @@ impl Shared {
         for (_, files) in publishes {
             self.publish(files).await?;
         }
-        let removals = self.still_there(removals).await?;
+        let mut removals = self.still_there(removals).await?;
+        if !self.options.removes {
+            add(&self.tally.left_paths, removals.len() as u64);
+            removals.clear();
+        }
         self.guard(&removals).await?;
         self.clone().remove_all(removals).await?;
         self.remove_aside().await?;

@@ -90,7 +90,7 @@ impl Shared {
     async fn act(&self, leaf: &Leaf, action: Action, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
         let (path, why) = (&leaf.place.path, leaf.place.line());
         match action {
-            Action::Copy => return self.copy(leaf, source).await,
+            Action::Copy => return self.copy(leaf, source, there).await,
             Action::Compare => return self.compare(leaf, source, there).await,
             Action::Nothing | Action::SetAttrs => {
                 add(&self.tally.by_size_and_time_files, u64::from(is_file(source)));
@@ -113,7 +113,7 @@ impl Shared {
         Ok(Tried::Settled { acted: action != Action::Nothing })
     }
 
-    async fn copy(&self, leaf: &Leaf, source: &Meta) -> Result<Tried, Fault> {
+    async fn copy(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
         let (path, why) = (&leaf.place.path, leaf.place.line());
         if let Some(rank) = self.options.publish.rank(path)
             && !self.finishing.load(Ordering::SeqCst)
@@ -127,6 +127,7 @@ impl Shared {
             Ok(copied) => {
                 add(&self.tally.copied_files, 1);
                 add(&self.tally.copied_bytes, copied.len);
+                add(&self.tally.created_files, u64::from(!there.is_some_and(is_file)));
                 self.tell(path, Did::Copy { bytes: copied.len }, why);
                 self.watch_fresh(path, &copied, looked, why)?;
                 Ok(Tried::Settled { acted: true })
@@ -138,10 +139,10 @@ impl Shared {
     /// Reads both sides; copies if they differ.
     async fn compare(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
         let (path, why) = (&leaf.place.path, leaf.place.line());
-        let Some(there) = there else { return self.copy(leaf, source).await };
+        let Some(there) = there else { return self.copy(leaf, source, None).await };
         let looked = (self.options.now)();
         match self.same_bytes(path, source, there).await {
-            Ok(false) => return self.copy(leaf, source).await,
+            Ok(false) => return self.copy(leaf, source, Some(there)).await,
             Ok(true) => {}
             Err(error) => return self.not_copied(path, error, why).await,
         }

@@ -48,6 +48,9 @@ pub enum Mode {
 #[derive(Clone)]
 pub struct Options {
     pub mode: Mode,
+    /// False for an import: what only the destination has is counted and left, since neither a log nor a
+    /// verification named it.
+    pub removes: bool,
     /// How many files may be removed; beyond it nothing is.
     pub deletes_max: Option<u64>,
     pub publish: Publish,

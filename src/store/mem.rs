@@ -162,6 +162,15 @@ impl Memory {
         }
     }
 
+    /// A writer's chmod of what stands at `path`. Not counted.
+    pub fn set_mode(&self, path: &RelPath, mode: u32) {
+        self.edit(|state, _| {
+            if let Some(node) = state.nodes.get_mut(path) {
+                node.meta.mode = Some(mode);
+            }
+        });
+    }
+
     /// Removes what stands at `path` and everything below it. Not counted.
     pub fn delete(&self, path: &RelPath) {
         self.edit(|state, can| state.take(can, path));

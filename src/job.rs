@@ -1,0 +1,562 @@
+//! What an operator asks for: import, apply, verify. Orders the parts around a run: is this the right source, what is
+//! owed from before, what has to be remembered afterwards.
+
+use crate::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
+use crate::changelog::{self, Applied, ChangelogError, Manifest, Position};
+use crate::checkpoint::{Key, Owed, State, StateError, Watched, set, unset};
+use crate::clock::store_time;
+use crate::names::{Line, Names};
+use crate::publish::Publish;
+use crate::report::{Event, Report, time};
+use crate::status::{LastRun, Page};
+use crate::store::{ErrorKind, Store, StoreError, Time};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use syncd_parsers::RelPath;
+use tracing::info;
+
+/// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+const NAMES_MAX: usize = 250_000;
+/// Changes of several small windows that are settled together.
+const CHANGES_MAX: u64 = 250_000;
+/// After this time an open file is owed, and so visible.
+const OPEN_MAX: TimeDelta = TimeDelta::hours(24);
+/// What a percentage of `--max-delete` that nobody asked for never forbids.
+const DELETES_ALWAYS: u64 = 1000;
+const DELETES_PERCENT: u64 = 50;
+
+/// Two stores, and what is remembered about them.
+pub struct Job {
+    pub source: Arc<dyn Store>,
+    pub destination: Arc<dyn Store>,
+    /// As the operator wrote them, made absolute.
+    pub pair: (String, String),
+    pub state: Arc<State>,
+    pub settings: Settings,
+    pub events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    pub now: fn() -> DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub deletes: Deletes,
+    pub publish: Publish,
+    /// Read every byte on both sides.
+    pub compare_all: bool,
+}
+
+/// How many files one run may remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletes {
+    /// Half of what the destination holds, but 1,000 at least.
+    #[default]
+    Half,
+    Files(u64),
+    /// Of the files that the destination holds.
+    Percent(u64),
+}
+
+/// Which stores a state directory belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    pub source: String,
+    pub destination: String,
+    pub source_identity: String,
+    pub destination_identity: String,
+}
+
+/// The full copy that windows follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// Noted before the first listing, so that what changes meanwhile is replayed.
+    pub started: DateTime<Utc>,
+    pub finished: Option<DateTime<Utc>>,
+    /// Where the audit logs ended then, if their directory was given.
+    pub positions: Option<Vec<Position>>,
+}
+
+/// The last walk over both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    pub at: DateTime<Utc>,
+    pub differing_paths: u64,
+    /// Every byte was read, rather than sizes and times.
+    pub content: bool,
+}
+
+/// A run that is, or was, under way.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Running {
+    since: DateTime<Utc>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    NotReady(String),
+    #[error(transparent)]
+    Stopped(#[from] Stop),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Changelog(#[from] ChangelogError),
+    #[error("the {side} {uri} cannot be used")]
+    Store {
+        side: &'static str,
+        uri: String,
+        #[source]
+        cause: StoreError,
+    },
+}
+
+impl JobError {
+    /// True if a guard stopped the job, and a person has to decide.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot) => true,
+            Self::Changelog(error) => error.is_refusal(),
+            Self::NotReady(_) | Self::Stopped(_) | Self::State(_) | Self::Store { .. } => false,
+        }
+    }
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Applying {
+    pub report: Report,
+    pub windows: u64,
+    pub changes: u64,
+    /// The checkpoint afterwards.
+    pub to: Option<DateTime<Utc>>,
+}
+
+impl Job {
+    /// Copies everything, and goes on where an earlier try ended: what is equal is not copied again.
+    /// `positions` is where the audit logs ended before this call.
+    ///
+    /// # Errors
+    ///
+    /// A guard refused, or the run could not come to its end; calling again goes on.
+    pub async fn import(&self, positions: Option<Vec<Position>>) -> Result<Report, JobError> {
+        self.destination.create_root().await.map_err(|cause| self.unusable("destination", cause))?;
+        self.check_pair(true).await?;
+        let import = match self.state.get::<Import>(Key::Import)? {
+            Some(import) => import,
+            None => Import { started: (self.now)(), finished: None, positions },
+        };
+        self.state.commit(&[set(Key::Import, &import)])?;
+        let running = self.start()?;
+        let notes = self.notes()?;
+        let run = self.run(&notes, Mode::Act, false, running, HashSet::new());
+        run.everything().await?;
+        let report = run.finish().await?;
+        notes.clear_settled()?;
+        let finished = Import { finished: Some((self.now)()), ..import };
+        let files = report.by_size_and_time_files + report.copied_files + report.compared_files;
+        self.state.commit(&[set(Key::Import, &finished), set(Key::Files, &files), unset(Key::Running)])?;
+        self.write_page(Some(&report), None)?;
+        Ok(report)
+    }
+
+    /// Applies every window of the change log that follows the checkpoint, with what is owed and watched from before.
+    /// With [`Mode::Look`] says what that would do, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A guard refused, or the run could not come to its end: the checkpoint stands where it stood.
+    pub async fn apply(&self, change_log: &dyn Store, mode: Mode) -> Result<Applying, JobError> {
+        self.check_pair(false).await?;
+        let import = self.finished_import()?;
+        let applied: Option<Applied> = self.state.get(Key::Applied)?;
+        let windows = changelog::after(change_log, applied.as_ref()).await?;
+        if applied.is_none() {
+            follows_import(&import, windows.first())?;
+        }
+        let mut done = Applying { to: applied.map(|applied| applied.to), ..Applying::default() };
+        if windows.is_empty() && self.state.owed().next().is_none() && self.state.watched().next().is_none() {
+            self.write_page(None, None)?;
+            return Ok(done);
+        }
+        self.check_not_emptied().await?;
+        for group in groups(&windows) {
+            self.apply_group(change_log, group, mode, &mut done).await?;
+        }
+        if mode == Mode::Act {
+            self.write_page(Some(&done.report), None)?;
+        }
+        Ok(done)
+    }
+
+    /// Walks both sides. With [`Mode::Act`] what differs is mended.
+    ///
+    /// # Errors
+    ///
+    /// A guard refused, or the run could not come to its end.
+    pub async fn verify(&self, mode: Mode) -> Result<Report, JobError> {
+        self.check_pair(false).await?;
+        self.check_not_emptied().await?;
+        let running = if mode == Mode::Act { self.start()? } else { None };
+        let notes = self.notes()?;
+        let run = self.run(&notes, mode, true, running, self.fresh()?);
+        run.everything().await?;
+        let report = run.finish().await?;
+        let verified = Verified {
+            at: (self.now)(),
+            differing_paths: if mode == Mode::Look { report.differing_paths } else { 0 },
+            content: self.settings.compare_all,
+        };
+        if mode == Mode::Act {
+            notes.clear_settled()?;
+            self.state.commit(&[unset(Key::Running)])?;
+        }
+        self.state.commit(&[set(Key::Verified, &verified)])?;
+        self.write_page(Some(&report), None)?;
+        Ok(report)
+    }
+
+    /// Keeps the error of a job for `syncd status`.
+    ///
+    /// # Errors
+    ///
+    /// The page could not be written.
+    pub fn note_failure(&self, error: &JobError) -> Result<(), StateError> {
+        self.write_page(None, Some(crate::apply::chain(error)))
+    }
+
+    async fn apply_group(
+        &self,
+        change_log: &dyn Store,
+        group: &[(Manifest, String)],
+        mode: Mode,
+        done: &mut Applying,
+    ) -> Result<(), JobError> {
+        let running = if mode == Mode::Act { self.start()? } else { None };
+        let notes = self.notes()?;
+        let run = self.run(&notes, mode, true, running, self.fresh()?);
+        let mut names = self.names_from_before()?;
+        for (manifest, _) in group {
+            let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
+            while let Some(change) = changes.next().await {
+                names.add(&change?);
+                done.changes += 1;
+                if names.len() >= NAMES_MAX {
+                    run.part(std::mem::take(&mut names)).await?;
+                }
+            }
+        }
+        run.part(names).await?;
+        let report = run.finish().await?;
+        done.windows += group.len() as u64;
+        if mode == Mode::Act {
+            notes.clear_settled()?;
+            done.to = self.commit_group(group, &report)?.or(done.to);
+        }
+        done.report += report;
+        Ok(())
+    }
+
+    /// The checkpoint moves: the last thing of a group of windows.
+    fn commit_group(
+        &self,
+        group: &[(Manifest, String)],
+        report: &Report,
+    ) -> Result<Option<DateTime<Utc>>, JobError> {
+        let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
+        let files = (files + report.created_files).saturating_sub(report.removed_files);
+        let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
+        let last = group.last().map(|(manifest, sha256)| Applied {
+            seq: manifest.seq,
+            manifest_sha256: sha256.clone(),
+            to: manifest.to,
+        });
+        sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
+        let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
+        let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {
+            (Some((manifest, _)), _) => Some(manifest.from),
+            (None, None) => group.first().map(|(manifest, _)| manifest.from),
+            (None, Some(_)) => None,
+        };
+        sets.extend(first.map(|since| set(Key::LogSince, &since)));
+        self.state.commit(&sets)?;
+        Ok(last.map(|applied| applied.to))
+    }
+
+    /// What is owed and watched: looked at again in every run.
+    fn names_from_before(&self) -> Result<Names, StateError> {
+        let mut names = Names::default();
+        for item in self.state.owed() {
+            names.add_deep(&item?.0);
+        }
+        for item in self.state.watched() {
+            names.add_written(&item?.0);
+        }
+        Ok(names)
+    }
+
+    fn fresh(&self) -> Result<HashSet<RelPath>, StateError> {
+        let fresh = self.state.watched().filter_map(|item| match item {
+            Ok((path, watched)) => (watched.reason == Watch::Fresh).then_some(Ok(path)),
+            Err(error) => Some(Err(error)),
+        });
+        fresh.collect()
+    }
+
+    fn run(
+        &self,
+        notes: &Arc<Notes>,
+        mode: Mode,
+        removes: bool,
+        interrupted: Option<Running>,
+        fresh: HashSet<RelPath>,
+    ) -> Run {
+        let options = Options {
+            mode,
+            removes,
+            deletes_max: Some(self.deletes_max()),
+            publish: self.settings.publish.clone(),
+            interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
+            fresh: Arc::new(fresh),
+            compare_all: self.settings.compare_all,
+            now: crate::clock::store_now,
+        };
+        let notes: Arc<dyn Notebook> = if mode == Mode::Act {
+            notes.clone()
+        } else {
+            Arc::new(OnlyEvents(self.events.clone()))
+        };
+        Run::new(self.source.clone(), self.destination.clone(), notes, options)
+    }
+
+    fn deletes_max(&self) -> u64 {
+        let files = self.state.get::<u64>(Key::Files).ok().flatten().unwrap_or_default();
+        match self.settings.deletes {
+            Deletes::Half => (files * DELETES_PERCENT / 100).max(DELETES_ALWAYS),
+            Deletes::Files(limit) => limit,
+            Deletes::Percent(percent) => files * percent / 100,
+        }
+    }
+
+    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one.
+    fn start(&self) -> Result<Option<Running>, StateError> {
+        let earlier = self.state.get::<Running>(Key::Running)?;
+        if earlier.is_none() {
+            self.state.commit(&[set(Key::Running, &Running { since: (self.now)() })])?;
+        }
+        Ok(earlier)
+    }
+
+    /// Refuses a root that is not the one of the import: not mounted, replaced, another bucket.
+    async fn check_pair(&self, first: bool) -> Result<(), JobError> {
+        let identity = |side, store: &Arc<dyn Store>| {
+            let store = store.clone();
+            async move { store.identity().await.map_err(|cause| self.missing(side, cause)) }
+        };
+        let (source_identity, destination_identity) = (
+            identity("source", &self.source).await?,
+            identity("destination", &self.destination).await?,
+        );
+        let (source, destination) = self.pair.clone();
+        let now = Pair { source, destination, source_identity, destination_identity };
+        match self.state.get::<Pair>(Key::Pair)? {
+            Some(known) if known == now => Ok(()),
+            Some(known) => Err(JobError::Refused(differs(&known, &now))),
+            None if first => Ok(self.state.commit(&[set(Key::Pair, &now)])?),
+            None => Err(JobError::NotReady(
+                "this state directory knows of no import; run `syncd migrate-import` with it first".to_owned(),
+            )),
+        }
+    }
+
+    fn missing(&self, side: &'static str, cause: StoreError) -> JobError {
+        if cause.kind == ErrorKind::NotFound {
+            let uri = if side == "source" { &self.pair.0 } else { &self.pair.1 };
+            return JobError::Refused(format!("there is no {side} root {uri}; is it mounted, and is its name right?"));
+        }
+        self.unusable(side, cause)
+    }
+
+    fn unusable(&self, side: &'static str, cause: StoreError) -> JobError {
+        let uri = if side == "source" { self.pair.0.clone() } else { self.pair.1.clone() };
+        JobError::Store { side, uri, cause }
+    }
+
+    /// An empty source beside a destination with files is taken for a mistake.
+    async fn check_not_emptied(&self) -> Result<(), JobError> {
+        if self.state.get::<u64>(Key::Files)?.unwrap_or_default() == 0 {
+            return Ok(());
+        }
+        match self.source.list(&RelPath::root()).next().await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(cause)) => Err(self.missing("source", cause)),
+            None => Err(JobError::Refused(format!(
+                "the source {} is empty, and the destination is not; nothing was deleted. If it was emptied on \
+                 purpose, empty the destination by hand and import again with a new state directory",
+                self.pair.0
+            ))),
+        }
+    }
+
+    fn finished_import(&self) -> Result<Import, JobError> {
+        let import = self.state.get::<Import>(Key::Import)?.filter(|import| import.finished.is_some());
+        import.ok_or_else(|| {
+            JobError::NotReady("the import has not finished; run `syncd migrate-import` again, it goes on".to_owned())
+        })
+    }
+
+    fn write_page(&self, report: Option<&Report>, error: Option<String>) -> Result<(), StateError> {
+        let at = (self.now)();
+        let last_run = LastRun { at, report: report.cloned().unwrap_or_default(), error };
+        let page = Page::of(&self.state, Some(last_run))?;
+        info!(sentence = %page.sentence, "status");
+        self.state.write_status(&page)
+    }
+
+    fn notes(&self) -> Result<Arc<Notes>, StateError> {
+        let before = Before {
+            owed: self.state.owed().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?,
+            watched: self.state.watched().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?,
+        };
+        let (state, events) = (self.state.clone(), self.events.clone());
+        Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before) }))
+    }
+}
+
+/// The first window has to begin where the import did, or before.
+fn follows_import(import: &Import, first: Option<&(Manifest, String)>) -> Result<(), JobError> {
+    match first {
+        Some((manifest, _)) if manifest.from > import.started && !manifest.rescan_all => {
+            Err(JobError::Refused(format!(
+                "the first window begins at {}, but the import began at {}: what changed between is in no window. \
+                 Make the change log again with `--since {}`, or with `--accept-gap` to settle everything once",
+                time(manifest.from),
+                time(import.started),
+                time(import.started),
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn differs(known: &Pair, now: &Pair) -> String {
+    let pairs = [
+        ("source", &known.source, &now.source),
+        ("destination", &known.destination, &now.destination),
+        ("source root", &known.source_identity, &now.source_identity),
+        ("destination root", &known.destination_identity, &now.destination_identity),
+    ];
+    let other = pairs.iter().find(|(_, known, now)| known != now);
+    let (what, known, now) = other.expect("two pairs that are not equal differ somewhere");
+    format!(
+        "the {what} is not the one that was imported: it was {known}, it is {now}. If it is not mounted, or was \
+         replaced, bring it back; for another pair of stores use another --state-dir"
+    )
+}
+
+/// Windows that are settled together: as many as fit the budget, one at least; one empty group where there is none.
+fn groups(windows: &[(Manifest, String)]) -> Vec<&[(Manifest, String)]> {
+    if windows.is_empty() {
+        return vec![&[]];
+    }
+    let mut groups = Vec::new();
+    let (mut start, mut changes) = (0, 0);
+    for (at, (manifest, _)) in windows.iter().enumerate() {
+        if at > start && changes + manifest.data.changes > CHANGES_MAX {
+            groups.push(&windows[start..at]);
+            (start, changes) = (at, 0);
+        }
+        changes += manifest.data.changes;
+    }
+    groups.push(&windows[start..]);
+    groups
+}
+
+/// What the clocks of the source and of this machine may be apart.
+fn earlier(Time(nanos): Time) -> Time {
+    Time(nanos.saturating_sub(60_000_000_000))
+}
+
+impl Verified {
+    #[must_use]
+    pub fn words(&self) -> String {
+        let how = if self.content { " by content" } else { "" };
+        match self.differing_paths {
+            0 => format!("{}{how}", time(self.at)),
+            n => format!("{}{how}, with {n} differences", time(self.at)),
+        }
+    }
+}
+
+/// The state's side of a run.
+struct Notes {
+    state: Arc<State>,
+    events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    now: fn() -> DateTime<Utc>,
+    before: Mutex<Before>,
+}
+
+/// What was owed and watched when the run began and has not been noted again.
+#[derive(Default)]
+struct Before {
+    owed: HashSet<RelPath>,
+    watched: HashSet<RelPath>,
+}
+
+impl Notes {
+    /// Everything that was owed or watched before, looked at in this run and not noted again, is settled.
+    fn clear_settled(&self) -> Result<(), StateError> {
+        let before = std::mem::take(&mut *self.before());
+        before.owed.iter().try_for_each(|path| self.state.not_owed(path))?;
+        before.watched.iter().try_for_each(|path| self.state.not_watched(path))
+    }
+
+    fn before(&self) -> MutexGuard<'_, Before> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notebook for Notes {
+    fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), BoxError> {
+        self.before().owed.remove(path);
+        let owed = Owed { reason: reason.to_owned(), since: (self.now)(), line: why.cloned() };
+        Ok(self.state.owe(path, owed)?)
+    }
+
+    fn watch(&self, path: &RelPath, reason: Watch) -> Result<(), BoxError> {
+        self.before().watched.remove(path);
+        let now = (self.now)();
+        let since = self.state.watch(path, Watched { reason, since: now })?;
+        if reason != Watch::Fresh && now - since > OPEN_MAX {
+            let reason = format!("open or changing since {}", time(since));
+            self.before().owed.remove(path);
+            self.state.owe(path, Owed { reason, since, line: None })?;
+        }
+        Ok(())
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        (self.events)(event);
+    }
+}
+
+/// A run that only looks leaves nothing behind.
+struct OnlyEvents(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+
+impl Notebook for OnlyEvents {
+    fn owe(&self, _: &RelPath, _: &str, _: Option<&Line>) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn watch(&self, _: &RelPath, _: Watch) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        (self.0)(event);
+    }
+}

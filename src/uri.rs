@@ -1,0 +1,163 @@
+//! Where a store is: what was typed, and how it is opened.
+
+use crate::store::hdfs::{Hdfs, HdfsOptions};
+use crate::store::local::Local;
+use crate::store::s3::{S3, S3Options};
+use crate::store::{Store, StoreError};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A plain path or `file://`, `s3://bucket/prefix`, `hdfs://host:port/path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uri {
+    Local(PathBuf),
+    S3 {
+        bucket: String,
+        /// Without slashes at its ends; may be empty.
+        prefix: String,
+    },
+    Hdfs {
+        authority: String,
+        /// Begins with a slash, and does not end with one unless it is the root.
+        path: String,
+    },
+}
+
+/// Why a text is not a [`Uri`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UriError {
+    #[error("nothing was given")]
+    Empty,
+    #[error("{0}:// is not a store that syncd knows; it knows plain paths, file://, s3:// and hdfs://")]
+    Scheme(String),
+    #[error("s3:// needs a bucket: s3://bucket/prefix")]
+    Bucket,
+    #[error("hdfs:// needs a NameNode or a name service: hdfs://host:8020/path")]
+    Authority,
+}
+
+/// What stores have to be told besides where they are.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    pub s3_endpoint: Option<String>,
+    pub s3_region: Option<String>,
+    pub hdfs_http: Option<String>,
+    pub hdfs_user: Option<String>,
+}
+
+impl FromStr for Uri {
+    type Err = UriError;
+
+    fn from_str(text: &str) -> Result<Self, UriError> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return if text.is_empty() { Err(UriError::Empty) } else { Ok(Self::Local(text.into())) };
+        };
+        let (first, path) = rest.split_once('/').unwrap_or((rest, ""));
+        match scheme {
+            "file" => Ok(Self::Local(rest.into())),
+            "s3" if first.is_empty() => Err(UriError::Bucket),
+            "s3" => Ok(Self::S3 { bucket: first.into(), prefix: path.trim_matches('/').into() }),
+            "hdfs" if first.is_empty() => Err(UriError::Authority),
+            "hdfs" => Ok(Self::Hdfs { authority: first.into(), path: format!("/{}", path.trim_matches('/')) }),
+            other => Err(UriError::Scheme(other.into())),
+        }
+    }
+}
+
+impl fmt::Display for Uri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => write!(f, "{}", path.display()),
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Hdfs { authority, path } => write!(f, "hdfs://{authority}{path}"),
+        }
+    }
+}
+
+impl Uri {
+    /// Makes a local path absolute, so that a state directory knows its stores from anywhere.
+    ///
+    /// # Errors
+    ///
+    /// The current directory is not known.
+    pub fn absolute(self) -> std::io::Result<Self> {
+        match self {
+            Self::Local(path) => std::path::absolute(path).map(Self::Local),
+            other => Ok(other),
+        }
+    }
+
+    /// The path in the audit log that corresponds to this root, where the URI says so.
+    #[must_use]
+    pub fn audit_root(&self) -> Option<&str> {
+        match self {
+            Self::Hdfs { path, .. } => Some(path),
+            Self::Local(_) | Self::S3 { .. } => None,
+        }
+    }
+
+    /// Opens the store. That its root exists is for [`Store::identity`] to say.
+    ///
+    /// # Errors
+    ///
+    /// Its address or its settings are not usable.
+    pub async fn open(&self, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+        match self {
+            Self::Local(path) => Ok(Arc::new(Local::open(path)?)),
+            Self::S3 { bucket, prefix } => {
+                let options =
+                    S3Options { endpoint: options.s3_endpoint.clone(), region: options.s3_region.clone() };
+                Ok(Arc::new(S3::connect(bucket, prefix, &options).await?))
+            }
+            Self::Hdfs { .. } => {
+                let options =
+                    HdfsOptions { http_address: options.hdfs_http.clone(), user: options.hdfs_user.clone() };
+                Ok(Arc::new(Hdfs::connect(&self.to_string(), &options).await?))
+            }
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_comes_back_in_its_plainest_form() {
+        for (typed, shown) in [
+            ("/data", "/data"),
+            ("data/x", "data/x"),
+            ("file:///data", "/data"),
+            ("s3://b", "s3://b"),
+            ("s3://b/", "s3://b"),
+            ("s3://b/a/b/", "s3://b/a/b"),
+            ("hdfs://nn:8020", "hdfs://nn:8020/"),
+            ("hdfs://nn:8020/data/", "hdfs://nn:8020/data"),
+        ] {
+            assert_eq!(typed.parse::<Uri>().map(|uri| uri.to_string()), Ok(shown.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_store_says_why() {
+        for (typed, error) in [
+            ("", UriError::Empty),
+            ("s3:///x", UriError::Bucket),
+            ("hdfs:///x", UriError::Authority),
+            ("ftp://x/y", UriError::Scheme("ftp".into())),
+        ] {
+            assert_eq!(typed.parse::<Uri>(), Err(error));
+        }
+    }
+
+    #[test]
+    fn only_hdfs_says_where_its_root_is_in_the_log() {
+        let root = |text: &str| text.parse::<Uri>().expect("a URI").audit_root().map(str::to_owned);
+        assert_eq!(root("hdfs://nn/data/x"), Some("/data/x".into()));
+        assert_eq!(root("/data"), None);
+    }
+}
