@@ -744,7 +744,7 @@ impl Place<'_> {
     fn attrs(&self, meta: Meta, nanos: i64, mode: u32) -> Meta {
         let owner = match self.store.capabilities().owners {
             Owners::None => None,
-            Owners::Ids => Some(Owner::Ids { uid: 12_345, gid: 23_456 }),
+            Owners::Ids | Owners::Any => Some(Owner::Ids { uid: 12_345, gid: 23_456 }),
             Owners::Names => Some(Owner::Names { user: "alice".into(), group: "staff".into() }),
         };
         Meta { mtime: Some(Time(nanos)), mode: Some(mode), owner, ..meta }
