@@ -3,4 +3,5 @@
 
 pub mod scope;
 pub mod store;
+pub mod tail;
 pub mod zone;
