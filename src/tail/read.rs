@@ -94,6 +94,10 @@ impl<'a> Reader<'a> {
         let file = self.file;
         let done = |step| Ok(State::Done(step));
         let Some(meta) = self.logs.lookup(&file.path).await? else { return done(Step::Rotated) };
+        if file.packing == Packing::Plain && meta.len < file.offset() {
+            let step = if self.is_same().await? { self.short(meta.len, false) } else { Step::Rotated };
+            return done(step);
+        }
         let opened = Bytes::open(self.logs, &file.path, file.packing, file.resume(), meta.len).await;
         let Some(mut source) = gone(opened)? else { return done(Step::Rotated) };
         if file.packing != Packing::Plain {
@@ -156,9 +160,13 @@ impl<'a> Reader<'a> {
         if bytes.is_empty() { Ok(Step::End(ended)) } else { Ok(Step::Block(Block { offset, bytes })) }
     }
 
-    /// A compressed file showed at its beginning that it is the one; of a plain one the name may have
-    /// passed to another file since.
-    async fn is_same(&self) -> Result<bool, TailError> {
+    /// True if what was handed out is of the expected file. A compressed file shows that at its
+    /// beginning; of a plain one the name may have passed to another file since.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot read it.
+    pub async fn is_same(&self) -> Result<bool, TailError> {
         let LogFile { path, packing, fingerprint, .. } = self.file;
         if *packing != Packing::Plain {
             return Ok(true);

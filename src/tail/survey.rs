@@ -368,10 +368,15 @@ fn close(files: &mut [LogFile], seen: &Seen) {
             (Some(born), Some(own)) => *born > own,
             _ => file.known.is_some(),
         };
-        let closed = file.known.as_ref().is_some_and(|position| position.closed);
-        file.closing = closed || new.iter().any(younger);
+        file.closing = stays_closed(file) || new.iter().any(younger);
         file.idle = is_idle(file, seen);
     }
+}
+
+/// A file that was closed and grew all the same is not closed: its writer was slow, or is another one.
+fn stays_closed(file: &LogFile) -> bool {
+    let grew = |position: &Position| file.packing == Packing::Plain && file.meta.len > position.offset;
+    file.known.as_ref().is_some_and(|position| position.closed && !grew(position))
 }
 
 fn is_idle(file: &LogFile, seen: &Seen) -> bool {
