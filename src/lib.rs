@@ -2,13 +2,20 @@
 //! `docs/architecture.md` draws the modules and the arrows between them.
 
 pub mod apply;
+pub mod changelog;
 pub mod checkpoint;
 pub mod clock;
+pub mod job;
 pub mod moves;
 pub mod names;
 pub mod publish;
 pub mod report;
+pub mod scope;
 pub mod settle;
 pub mod spool;
+pub mod status;
 pub mod store;
+pub mod tail;
 pub mod transfer;
+pub mod uri;
+pub mod zone;

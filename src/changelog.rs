@@ -1,0 +1,73 @@
+//! The change log: audit logs of any dialect become windows `[from, to)` of normalised changes, each with a
+//! manifest that says what was read, and that carries the digest of the manifest before it.
+//! `docs/formats/change-log.md` describes the files. Knows no names to settle, and applies nothing.
+
+mod dialects;
+mod lines;
+mod make;
+mod manifest;
+mod read;
+mod spool;
+
+pub use make::{Begin, Made, MakeOptions, make};
+pub use manifest::{Data, Gap, LogRange, Manifest, WindowName};
+pub use read::{Applied, after, chain, changes, manifest};
+
+use crate::store::StoreError;
+use crate::tail::TailError;
+use std::fmt;
+
+/// Why there is no window, or no trust in one.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangelogError {
+    #[error("change log directory")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    #[error("temporary file of the change log")]
+    Spool(#[from] std::io::Error),
+    #[error("no audit log in the log directory: it does not exist, is empty, or holds no file that looks like a log")]
+    NoLogs,
+    #[error("none of the {files} files in the log directory has a whole line yet")]
+    NoLines { files: usize },
+    #[error("the format of the audit logs is not known: name it with --dialect")]
+    UnknownDialect,
+    #[error(
+        "{bad} of {lines} lines of {log} are not of the dialect {dialect}; the first at byte {offset}, column {column}: \
+         expected {expected}{}", hint(likely.as_deref())
+    )]
+    MostlyBad {
+        log: String,
+        dialect: String,
+        bad: u64,
+        lines: u64,
+        offset: u64,
+        column: usize,
+        expected: String,
+        likely: Option<String>,
+    },
+    #[error(
+        "audit log lines are missing: {}; what changed meanwhile nobody knows. With --accept-gap the gap is recorded and \
+         everything below the audit root is looked at again", Listed(.0)
+    )]
+    Gap(Vec<Gap>),
+    #[error(
+        "the windows in this directory are of the audit root {chain}, not {given}: take another change log directory"
+    )]
+    OtherRoot { chain: String, given: String },
+    #[error("the chain of windows is broken: {what}; {advice}")]
+    BrokenChain { what: String, advice: &'static str },
+}
+
+fn hint(likely: Option<&str>) -> String {
+    likely.map_or(String::new(), |likely| format!("; it looks like --dialect {likely}"))
+}
+
+struct Listed<'a>(&'a [Gap]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(Gap::to_string).collect();
+        f.write_str(&texts.join("; "))
+    }
+}

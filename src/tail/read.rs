@@ -1,0 +1,260 @@
+//! One log file, from where reading it ended to its last whole line, in blocks that end where records do.
+
+use super::open::{Bytes, Packing};
+use super::survey::{LogFile, shorter};
+use super::{BLOCK_BYTES, Gap, HEAD_BYTES, TailError, gone};
+use crate::store::Store;
+
+/// Where a block may be cut, and how large it gets.
+pub struct Cut<'a> {
+    /// True if a record may begin with this line.
+    pub begins: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    pub block_bytes: usize,
+}
+
+/// Whole lines of one file. The last line of a file that grows no more may lack its newline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Of the first byte, in the uncompressed file.
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Where reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// After the last byte that was handed out.
+    pub offset: u64,
+    /// What follows: bytes of a line that is not whole yet.
+    pub rest: u64,
+    /// The compressed data ended before its end, as it does while it is being written.
+    pub torn: bool,
+}
+
+/// What one step of reading gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    Block(Block),
+    End(End),
+    /// The name belongs to another file by now: what was handed out so far is not to be trusted, and the
+    /// file is read in the next pass.
+    Rotated,
+    /// The file holds less than what was read of it before.
+    Lost(Gap),
+}
+
+/// Reads one log file.
+pub struct Reader<'a> {
+    logs: &'a dyn Store,
+    file: &'a LogFile,
+    cut: &'a Cut<'a>,
+    state: State,
+}
+
+enum State {
+    Start,
+    Reading { source: Bytes, buffer: Vec<u8> },
+    Done(Step),
+}
+
+/// What may still come after the bytes in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    /// More of the file.
+    More,
+    /// Nothing yet, but an unterminated line may go on.
+    Growth,
+    /// Nothing ever.
+    Nothing,
+}
+
+impl<'a> Reader<'a> {
+    #[must_use]
+    pub fn new(logs: &'a dyn Store, file: &'a LogFile, cut: &'a Cut<'a>) -> Self {
+        Self { logs, file, cut, state: State::Start }
+    }
+
+    /// The next block, or how reading ended; after that the same again. Before the last block is
+    /// handed out, the file was found to be the expected one still.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot read it, or its compressed data is damaged.
+    pub async fn next(&mut self) -> Result<Step, TailError> {
+        if matches!(self.state, State::Start) {
+            self.state = self.open().await?;
+        }
+        if let State::Done(step) = &self.state {
+            return Ok(step.clone());
+        }
+        self.read().await
+    }
+
+    async fn open(&self) -> Result<State, TailError> {
+        let file = self.file;
+        let done = |step| Ok(State::Done(step));
+        let Some(meta) = self.logs.lookup(&file.path).await? else { return done(Step::Rotated) };
+        if file.packing == Packing::Plain && meta.len < file.offset() {
+            let step = if self.is_same().await? { self.short(meta.len, false) } else { Step::Rotated };
+            return done(step);
+        }
+        let opened = Bytes::open(self.logs, &file.path, file.packing, file.resume(), meta.len).await;
+        let Some(mut source) = gone(opened)? else { return done(Step::Rotated) };
+        if file.packing != Packing::Plain {
+            let mut head = Vec::new();
+            source.read(&mut head, HEAD_BYTES).await?;
+            if !file.fingerprint.fits(&head) {
+                return done(Step::Rotated);
+            }
+            return self.skip(source, head).await;
+        }
+        Ok(State::Reading { source, buffer: Vec::new() })
+    }
+
+    /// Leaves out what was read before.
+    async fn skip(&self, mut source: Bytes, mut buffer: Vec<u8>) -> Result<State, TailError> {
+        let resume = self.file.resume();
+        while source.offset < resume {
+            let want = usize::try_from(resume - source.offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            buffer.clear();
+            source.read(&mut buffer, want).await?;
+            if buffer.is_empty() {
+                return Ok(State::Done(self.short(source.offset, source.torn)));
+            }
+        }
+        let unread = usize::try_from(source.offset - resume).unwrap_or(0).min(buffer.len());
+        buffer.drain(..buffer.len() - unread);
+        Ok(State::Reading { source, buffer })
+    }
+
+    async fn read(&mut self) -> Result<Step, TailError> {
+        let State::Reading { source, buffer } = &mut self.state else { return Ok(Step::Rotated) };
+        while buffer.len() < self.cut.block_bytes {
+            let before = buffer.len();
+            source.read(buffer, self.cut.block_bytes - before).await?;
+            if buffer.len() == before {
+                return self.finish().await;
+            }
+        }
+        let end = cut(buffer, Follows::More, self.cut.begins);
+        let offset = source.offset - buffer.len() as u64;
+        let bytes = split(buffer, end);
+        Ok(Step::Block(Block { offset, bytes }))
+    }
+
+    /// The last block, once the file has proven to be the one that was expected.
+    async fn finish(&mut self) -> Result<Step, TailError> {
+        let same = self.is_same().await?;
+        let State::Reading { source, buffer } = &mut self.state else { return Ok(Step::Rotated) };
+        let (torn, reached, offset) = (source.torn, source.offset, source.offset - buffer.len() as u64);
+        if !same || reached < self.file.offset() {
+            let step = if same { self.short(reached, torn) } else { Step::Rotated };
+            self.state = State::Done(step.clone());
+            return Ok(step);
+        }
+        let follows = if self.file.closing && !torn { Follows::Nothing } else { Follows::Growth };
+        let end = cut(buffer, follows, self.cut.begins);
+        let bytes = split(buffer, end);
+        let ended = End { offset: offset + bytes.len() as u64, rest: buffer.len() as u64, torn };
+        self.state = State::Done(Step::End(ended));
+        if bytes.is_empty() { Ok(Step::End(ended)) } else { Ok(Step::Block(Block { offset, bytes })) }
+    }
+
+    /// True if what was handed out is of the expected file. A compressed file shows that at its
+    /// beginning; of a plain one the name may have passed to another file since.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot read it.
+    pub async fn is_same(&self) -> Result<bool, TailError> {
+        let LogFile { path, packing, fingerprint, .. } = self.file;
+        if *packing != Packing::Plain {
+            return Ok(true);
+        }
+        let opened = Bytes::open(self.logs, path, *packing, 0, fingerprint.len).await;
+        let Some(mut source) = gone(opened)? else { return Ok(false) };
+        let mut head = Vec::new();
+        source.read(&mut head, HEAD_BYTES).await?;
+        Ok(fingerprint.fits(&head))
+    }
+
+    /// What it means that the file ended before the place up to which it was read.
+    fn short(&self, end: u64, torn: bool) -> Step {
+        match &self.file.known {
+            Some(position) if !torn => Step::Lost(shorter(self.file, position, end)),
+            _ => Step::End(End { offset: self.file.offset(), rest: 0, torn }),
+        }
+    }
+}
+
+/// Where the last whole line of a file ends; `None` if the file has just gone.
+pub(super) async fn last_line_end(logs: &dyn Store, file: &LogFile) -> Result<Option<u64>, TailError> {
+    let Some(meta) = logs.lookup(&file.path).await? else { return Ok(None) };
+    if file.packing == Packing::Plain {
+        return last_newline(logs, file, meta.len).await;
+    }
+    let opened = Bytes::open(logs, &file.path, file.packing, 0, meta.len).await;
+    let Some(mut source) = gone(opened)? else { return Ok(None) };
+    let (mut end, mut buffer) = (0, Vec::new());
+    loop {
+        buffer.clear();
+        let offset = source.offset;
+        source.read(&mut buffer, BLOCK_BYTES).await?;
+        if buffer.is_empty() {
+            return Ok(Some(end));
+        }
+        end = line_end(&buffer).map_or(end, |at| offset + at as u64);
+    }
+}
+
+/// Looks for the last newline from the end of a plain file backwards.
+async fn last_newline(logs: &dyn Store, file: &LogFile, len: u64) -> Result<Option<u64>, TailError> {
+    const STEP: u64 = 64 << 10;
+    let mut end = len;
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        let Some(mut source) = gone(Bytes::open(logs, &file.path, Packing::Plain, start, end).await)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        source.read(&mut bytes, BLOCK_BYTES).await?;
+        if let Some(at) = line_end(&bytes) {
+            return Ok(Some(start + at as u64));
+        }
+        end = start;
+    }
+    Ok(Some(0))
+}
+
+/// How much of `buffer` can be handed out. With more to come, the last record is kept back, since it may go on; a
+/// record that fills the buffer is cut at a line, a line that does is cut anywhere.
+fn cut(buffer: &[u8], follows: Follows, begins: &(dyn Fn(&[u8]) -> bool + Sync)) -> usize {
+    match follows {
+        Follows::Nothing => buffer.len(),
+        Follows::Growth => line_end(buffer).unwrap_or(0),
+        Follows::More => last_begin(buffer, begins).or_else(|| line_end(buffer)).unwrap_or(buffer.len()),
+    }
+}
+
+/// The start of the last whole line that begins a record and is not the first line.
+fn last_begin(buffer: &[u8], begins: &(dyn Fn(&[u8]) -> bool + Sync)) -> Option<usize> {
+    let mut end = line_end(buffer)? - 1;
+    while let Some(newline) = buffer[..end].iter().rposition(|b| *b == b'\n') {
+        if begins(&buffer[newline + 1..end]) {
+            return Some(newline + 1);
+        }
+        end = newline;
+    }
+    None
+}
+
+/// After the last newline.
+fn line_end(buffer: &[u8]) -> Option<usize> {
+    buffer.iter().rposition(|b| *b == b'\n').map(|newline| newline + 1)
+}
+
+/// Takes the first `end` bytes out of the buffer.
+fn split(buffer: &mut Vec<u8>, end: usize) -> Vec<u8> {
+    let rest = buffer.split_off(end);
+    std::mem::replace(buffer, rest)
+}
