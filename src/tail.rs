@@ -147,3 +147,32 @@ fn gone<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_ends_with_a_line_within_the_first_kibibyte() {
+        let long = "x".repeat(700) + "\n" + &"y".repeat(700) + "\n";
+        for (head, len) in [("a\nb\nc", Some(4)), ("a", None), ("", None), ("\n", Some(1)), (long.as_str(), Some(701))]
+        {
+            assert_eq!(Fingerprint::of(head.as_bytes()).map(|of| of.len), len, "{head:.10}");
+        }
+    }
+
+    #[test]
+    fn a_first_line_longer_than_a_kibibyte_is_known_by_its_beginning() {
+        assert_eq!(Fingerprint::of(&[b'x'; 2000]).map(|of| of.len), Some(1024));
+        assert_eq!(Fingerprint::of(&[b'x'; 1023]), None);
+    }
+
+    #[test]
+    fn a_file_keeps_its_fingerprint_as_long_as_it_only_grows() {
+        let young = Fingerprint::of(b"a\nb").expect("a line");
+        assert!(young.fits(b"a\n"));
+        assert!(young.fits(b"a\nbc\nd\n"));
+        assert!(!young.fits(b"a"));
+        assert!(!young.fits(b"b\nb\n"));
+    }
+}

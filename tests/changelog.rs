@@ -11,7 +11,7 @@ use syncd::changelog::{
 };
 use syncd::scope::Scope;
 use syncd::store::mem::Memory;
-use syncd::store::{ErrorKind, Store, Time};
+use syncd::store::{ErrorKind, Time};
 use syncd::tail;
 use syncd::zone::Zone;
 use syncd_parsers::{Change, Dialect, Entry, Op, ParseError, RelPath};

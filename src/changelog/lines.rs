@@ -275,3 +275,45 @@ fn line_at(bytes: &[u8], at: usize) -> &[u8] {
     let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
     rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digit(line: &[u8]) -> bool {
+        line.first().is_some_and(u8::is_ascii_digit)
+    }
+
+    fn texts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<&'a str> {
+        parts.map(|part| std::str::from_utf8(part).expect("text")).collect()
+    }
+
+    #[test]
+    fn a_record_goes_on_until_the_next_one_begins() {
+        let block = b"lost\n1 a\n2 b\n  c\n\n3 d";
+        assert_eq!(texts(records(block, &digit)), ["lost\n", "1 a\n", "2 b\n  c\n\n", "3 d"]);
+        assert!(texts(records(b"", &digit)).is_empty());
+    }
+
+    #[test]
+    fn pieces_of_any_size_hold_the_same_records() {
+        let block = b"1 a\n2 b\n  c\n3 d\n4 e\n  f\n  g\n5 h\n";
+        let whole = texts(records(block, &digit));
+        for size in 1..block.len() + 2 {
+            let pieces = pieces(block, size, &digit);
+            let cut: Vec<&str> = pieces.iter().flat_map(|(_, piece)| texts(records(piece, &digit))).collect();
+            assert_eq!(cut, whole, "pieces of {size}");
+            let offsets: Vec<usize> = pieces.iter().map(|(at, _)| *at).collect();
+            let ends = pieces.iter().scan(0, |end, (_, piece)| Some(std::mem::replace(end, *end + piece.len())));
+            assert_eq!(offsets, ends.collect::<Vec<_>>(), "pieces of {size} follow each other");
+        }
+    }
+
+    #[test]
+    fn set_aside_records_are_kept_up_to_the_limit() {
+        let bad = Bad { log: String::new(), offset: 0, column: 0, expected: String::new(), text: String::new() };
+        let mut kept = vec![bad.clone(); BAD_KEPT - 1];
+        keep(&mut kept, vec![bad; 5]);
+        assert_eq!(kept.len(), BAD_KEPT);
+    }
+}

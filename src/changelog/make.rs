@@ -4,7 +4,7 @@
 use super::lines::{self, Bad, Crop, Meaning, Tally};
 use super::manifest::{self, Data, Gap, LogRange, Manifest, VERSION, WindowName};
 use super::spool::{Mark, Spool, Spooled};
-use super::{ChangelogError, read};
+use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
 use crate::tail::{self, BLOCK_BYTES, Block, Cut, End, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
@@ -389,7 +389,7 @@ impl<'a> Draft<'a> {
         let most = bad * 2 > lines && lines >= MOSTLY_BAD_LINES;
         let Some(first) = crop.bad.iter().find(|_| bad > 0 && (all || most)) else { return Ok(()) };
         let likely = super::dialects::likely(first.text.as_bytes()).map(|dialect| dialect.name().to_owned());
-        Err(ChangelogError::MostlyBad {
+        Err(ChangelogError::MostlyBad(Box::new(MostlyBad {
             log: file.name.clone(),
             dialect: self.meaning.dialect.name().to_owned(),
             bad,
@@ -398,7 +398,7 @@ impl<'a> Draft<'a> {
             column: first.column,
             expected: first.expected.clone(),
             likely,
-        })
+        })))
     }
 
     fn warn(&mut self, survey: &Survey, start: &Start) {
