@@ -2,7 +2,6 @@
 //! manifest that says what was read, and that carries the digest of the manifest before it.
 //! `docs/formats/change-log.md` describes the files. Knows no names to settle, and applies nothing.
 
-mod dialects;
 mod lines;
 mod make;
 mod manifest;

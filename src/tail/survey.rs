@@ -115,7 +115,7 @@ impl Survey {
 }
 
 impl LogFile {
-    /// Where reading goes on: at the start of a last record that may have been continued.
+    /// Where reading goes on: at the first line that what follows may give another meaning.
     #[must_use]
     pub fn resume(&self) -> u64 {
         self.known.as_ref().map_or(0, |position| position.offset.saturating_sub(position.open))
