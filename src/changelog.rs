@@ -2,7 +2,6 @@
 //! manifest that says what was read, and that carries the digest of the manifest before it.
 //! `docs/formats/change-log.md` describes the files. Knows no names to settle, and applies nothing.
 
-mod dialects;
 mod lines;
 mod make;
 mod manifest;
@@ -32,20 +31,8 @@ pub enum ChangelogError {
     NoLines { files: usize },
     #[error("the format of the audit logs is not known: name it with --dialect")]
     UnknownDialect,
-    #[error(
-        "{bad} of {lines} lines of {log} are not of the dialect {dialect}; the first at byte {offset}, column {column}: \
-         expected {expected}{}", hint(likely.as_deref())
-    )]
-    MostlyBad {
-        log: String,
-        dialect: String,
-        bad: u64,
-        lines: u64,
-        offset: u64,
-        column: usize,
-        expected: String,
-        likely: Option<String>,
-    },
+    #[error(transparent)]
+    MostlyBad(Box<MostlyBad>),
     #[error(
         "audit log lines are missing: {}; what changed meanwhile nobody knows. With --accept-gap the gap is recorded and \
          everything below the audit root is looked at again", Listed(.0)
@@ -57,6 +44,25 @@ pub enum ChangelogError {
     OtherRoot { chain: String, given: String },
     #[error("the chain of windows is broken: {what}; {advice}")]
     BrokenChain { what: String, advice: &'static str },
+}
+
+/// A log file of which most lines are not what they should be.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{bad} of {lines} lines of {log} are not of the dialect {dialect}; the first at byte {offset}, column {column}: \
+     expected {expected}{}", hint(likely.as_deref())
+)]
+pub struct MostlyBad {
+    pub log: String,
+    pub dialect: String,
+    pub bad: u64,
+    pub lines: u64,
+    /// Where the first of the bad lines begins.
+    pub offset: u64,
+    pub column: usize,
+    pub expected: String,
+    /// The dialect that the first of the bad lines looks like.
+    pub likely: Option<String>,
 }
 
 fn hint(likely: Option<&str>) -> String {

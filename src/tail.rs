@@ -1,5 +1,5 @@
-//! Log files to blocks of whole lines, each line once: rotation, truncation, half-written lines,
-//! compression. Knows no format; where a record may begin is its caller's to say.
+//! Log files to blocks of lines, each line once: rotation, truncation, half-written lines, compression.
+//! Knows no format; which lines belong together is its caller's to say.
 //!
 //! A file is known by its first bytes, not by its name: `audit.log` that became `audit.log.1` and then
 //! `audit.log.1.gz` is one file, read on from where reading it ended. Offsets count uncompressed bytes.
@@ -8,7 +8,7 @@ mod open;
 mod read;
 mod survey;
 
-pub use read::{Block, Cut, End, Reader, Step};
+pub use read::{Block, Follows, Reader, Step};
 pub use survey::{LogFile, Seen, Survey, heads, survey};
 
 use crate::store::{ErrorKind, Store, StoreError};
@@ -20,7 +20,7 @@ use std::io;
 /// How much of a file's beginning makes its fingerprint, at most.
 pub const HEAD_BYTES: usize = 1024;
 
-/// How large a block is, about: it ends where a record does.
+/// How much of a file is read at a time.
 pub const BLOCK_BYTES: usize = 4 << 20;
 
 /// What the first bytes of a file are, up to the end of a line. It holds as long as the file only grows.
@@ -39,8 +39,8 @@ pub struct Position {
     pub fingerprint: Fingerprint,
     /// Everything before it was read.
     pub offset: u64,
-    /// How many of the bytes before `offset` are of a last record that the next line may still go on
-    /// with. If it does, that record is read again, as a whole.
+    /// How many of the bytes before `offset` what follows may still give another meaning: they are read
+    /// again together with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub open: u64,
     /// Read to its end when a younger file was there: nothing is missed when it is removed.
@@ -145,5 +145,34 @@ fn gone<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Changed) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_ends_with_a_line_within_the_first_kibibyte() {
+        let long = "x".repeat(700) + "\n" + &"y".repeat(700) + "\n";
+        for (head, len) in [("a\nb\nc", Some(4)), ("a", None), ("", None), ("\n", Some(1)), (long.as_str(), Some(701))]
+        {
+            assert_eq!(Fingerprint::of(head.as_bytes()).map(|of| of.len), len, "{head:.10}");
+        }
+    }
+
+    #[test]
+    fn a_first_line_longer_than_a_kibibyte_is_known_by_its_beginning() {
+        assert_eq!(Fingerprint::of(&[b'x'; 2000]).map(|of| of.len), Some(1024));
+        assert_eq!(Fingerprint::of(&[b'x'; 1023]), None);
+    }
+
+    #[test]
+    fn a_file_keeps_its_fingerprint_as_long_as_it_only_grows() {
+        let young = Fingerprint::of(b"a\nb").expect("a line");
+        assert!(young.fits(b"a\n"));
+        assert!(young.fits(b"a\nbc\nd\n"));
+        assert!(!young.fits(b"a"));
+        assert!(!young.fits(b"b\nb\n"));
     }
 }

@@ -2,13 +2,16 @@
 
 use crate::change::Entry;
 use crate::error::ParseError;
+use crate::hdfs::{Hdfs, Names};
+use crate::jindofs::JindoFs;
+use crate::records::{self, End, Parsed};
 use chrono::NaiveDateTime;
 
 /// One audit-log format.
 ///
 /// A dialect sees one *record* at a time: usually one line, without its newline. A format that does
 /// not escape newlines may spread one record over several lines; [`Dialect::begins`] tells where
-/// records may begin, and [`crate::records::Records`] puts them together.
+/// records may begin, and [`crate::records`] puts them together.
 pub trait Dialect: Send + Sync {
     /// The name used in configuration and under `testdata/logs/`, for example `hdfs`.
     fn name(&self) -> &'static str;
@@ -25,6 +28,38 @@ pub trait Dialect: Send + Sync {
     ///
     /// # Errors
     ///
-    /// The record is not of this format. `out` is then as it was.
+    /// The record is not of this format, or more lines are needed to complete it (the error's kind
+    /// tells). `out` is then as it was.
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError>;
+
+    /// Appends what can still be said of a line that begins a record and cannot be read to its end:
+    /// rescans of the directories that its readable part names. None if it names none, or changes nothing.
+    fn salvage(&self, line: &[u8], out: &mut Vec<Entry>);
+}
+
+/// The stricter of two that read the same lines comes later.
+static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
+
+/// Every dialect there is.
+#[must_use]
+pub fn all() -> &'static [&'static dyn Dialect] {
+    &ALL
+}
+
+/// The dialect with this name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
+    ALL.into_iter().find(|dialect| dialect.name() == name)
+}
+
+/// The name of the dialect that reads most lines of a sample, if it reads at least half of them.
+#[must_use]
+pub fn likely(sample: &[u8]) -> Option<&'static str> {
+    let count = |dialect: &&dyn Dialect| {
+        let mut parsed = Parsed::default();
+        records::parse_block(*dialect, sample, 0, End::Closed, &mut parsed);
+        (parsed.records, parsed.bad_lines, dialect.name())
+    };
+    let best = ALL.iter().map(count).max_by_key(|(records, _, _)| *records)?;
+    (best.0 > 0 && best.0 >= best.1).then_some(best.2)
 }

@@ -3,9 +3,14 @@
 pub mod change;
 pub mod dialect;
 pub mod error;
+mod field;
+pub mod hdfs;
+pub mod jindofs;
 pub mod path;
+pub mod records;
+mod sink;
 
 pub use change::{Change, Entry, Op};
 pub use dialect::Dialect;
-pub use error::ParseError;
+pub use error::{ParseError, ParseErrorKind};
 pub use path::{PathError, RelPath};

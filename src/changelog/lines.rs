@@ -1,19 +1,19 @@
-//! Blocks of lines to lines of the change log, and what there was to count. Pure; uses all cores, and gives the same whatever their number.
+//! Blocks of a log to lines of the change log, and what there was to count. Pure; uses all cores, and gives the same
+//! whatever their number.
 
 use crate::scope::{Effect, Scope, Scoped};
-use crate::tail::Block;
+use crate::tail::{Block, Follows};
 use crate::zone::Zone;
 use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use syncd_parsers::{Change, Dialect, Entry, Op, ParseError};
+use std::ops::Range;
+use syncd_parsers::records::{self, Parsed};
+use syncd_parsers::{Change, Dialect, Entry, Op};
 
 /// How many set-aside records of one window are kept; all are counted.
 pub const BAD_KEPT: usize = 1000;
-
-/// How much of a set-aside record is kept.
-const BAD_TEXT_BYTES: usize = 2000;
 
 /// What one core takes at a time, about.
 const PIECE_BYTES: usize = 256 << 10;
@@ -23,11 +23,11 @@ pub struct Meaning {
     pub dialect: &'static dyn Dialect,
     pub zone: Zone,
     pub scope: Scope,
-    /// Records before it are left out.
+    /// Changes before it are left out.
     pub since: Option<DateTime<Utc>>,
-    /// The first record at or after it ends the reading of its file.
+    /// The first change at or after it ends the reading of its file.
     pub until: Option<DateTime<Utc>>,
-    /// Records after it do not say how far the log is known.
+    /// Times after it do not say how far the log is known.
     pub now: Option<DateTime<Utc>>,
 }
 
@@ -39,11 +39,19 @@ pub struct Crop {
     pub tally: Tally,
     /// The first of the records that were set aside.
     pub bad: Vec<Bad>,
-    /// Where the record begins at which reading ends.
+    /// Where the line begins at which reading ends.
     pub stop: Option<u64>,
-    /// Where the last record begins, and its time.
-    pub last_begin: Option<u64>,
+    /// The latest time of a record.
     pub last_time: Option<DateTime<Utc>>,
+}
+
+/// How much of a block was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Bytes whose lines are read.
+    pub bytes: usize,
+    /// How many of these, at the end, what follows may still give another meaning.
+    pub open: usize,
 }
 
 /// Counts; see [`super::Manifest`] for what each means.
@@ -51,46 +59,67 @@ pub struct Crop {
 pub struct Tally {
     pub lines: u64,
     pub bad: u64,
+    pub records: u64,
     pub early: u64,
     pub ignored: u64,
     pub outside: u64,
     pub odd: u64,
-    /// Records that are later than now.
+    /// Changes that are later than now.
     pub future: u64,
     pub counts: BTreeMap<Op, u64>,
     pub first: Option<DateTime<Utc>>,
     pub last: Option<DateTime<Utc>>,
 }
 
-/// A record that was set aside: a line of the side file.
+/// A line or a path that was set aside: a line of the side file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bad {
     pub log: String,
     pub offset: u64,
     pub column: usize,
     pub expected: String,
-    /// The record, or its beginning; what is not UTF-8 is replaced.
+    /// The line, its beginning, or the path; what is not UTF-8 is replaced.
     pub text: String,
 }
 
-/// Reads a block of `log`. A first record of exactly `taken` bytes was read before, and is left out.
-pub fn reap(meaning: &Meaning, log: &str, block: &Block, taken: u64) -> Crop {
-    let begins = |line: &[u8]| meaning.dialect.begins(line);
-    let skip = if first_record(&block.bytes, &begins) as u64 == taken { taken } else { 0 };
-    let start = usize::try_from(skip).unwrap_or(0);
-    let pieces = pieces(&block.bytes[start..], PIECE_BYTES, &begins);
-    let crops: Vec<Crop> = pieces
-        .into_par_iter()
-        .map(|(at, piece)| Row { meaning, log, crop: Crop::default() }.reap(block.offset + skip + at as u64, piece))
-        .collect();
+/// Reads what can be read now of a block of `log`.
+pub fn reap(meaning: &Meaning, log: &str, block: &Block) -> (Crop, Used) {
+    let used = used(meaning.dialect, block);
+    let crop = reap_up_to(meaning, log, block, used.bytes);
+    let Some(stop) = crop.stop else { return (crop, used) };
+    // Once more, so that nothing after that line is counted.
+    let bytes = usize::try_from(stop - block.offset).unwrap_or(0);
+    (Crop { stop: Some(stop), ..reap_up_to(meaning, log, block, bytes) }, Used { bytes, open: 0 })
+}
+
+fn reap_up_to(meaning: &Meaning, log: &str, block: &Block, bytes: usize) -> Crop {
+    let ranges = records::split_for_parallel(&block.bytes[..bytes], bytes / PIECE_BYTES + 1);
+    let reap = |range: Range<usize>| {
+        let mut parsed = Parsed::default();
+        records::parse_range(meaning.dialect, &block.bytes, range, block.offset, end(block.follows), &mut parsed);
+        Row { meaning, log, crop: Crop::default() }.reap(&parsed)
+    };
+    let crops: Vec<Crop> = ranges.into_par_iter().map(reap).collect();
     let mut all = Crop::default();
-    for crop in crops {
-        all.add(crop);
-        if all.stop.is_some() {
-            break;
-        }
-    }
+    crops.into_iter().for_each(|crop| all.add(crop));
     all
+}
+
+/// A record that is complete in one way is read at the end of a file, though more lines may complete it in another, too:
+/// a log may be idle for long. When they come, it is read again.
+fn used(dialect: &dyn Dialect, block: &Block) -> Used {
+    let decided = |end| records::decided(dialect, &block.bytes, end);
+    let bytes = decided(end(block.follows));
+    let settled = if block.follows == Follows::More { bytes } else { decided(records::End::More) };
+    Used { bytes, open: bytes - settled.min(bytes) }
+}
+
+fn end(follows: Follows) -> records::End {
+    match follows {
+        Follows::More => records::End::More,
+        Follows::Growth => records::End::Quiet,
+        Follows::Nothing => records::End::Closed,
+    }
 }
 
 impl Crop {
@@ -98,9 +127,8 @@ impl Crop {
         self.json.extend_from_slice(&other.json);
         self.tally.add(&other.tally);
         keep(&mut self.bad, other.bad);
-        self.stop = other.stop;
-        self.last_begin = other.last_begin.or(self.last_begin);
-        self.last_time = other.last_time.or(self.last_time);
+        self.stop = self.stop.or(other.stop);
+        self.last_time = self.last_time.max(other.last_time);
     }
 }
 
@@ -108,6 +136,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.lines += other.lines;
         self.bad += other.bad;
+        self.records += other.records;
         self.early += other.early;
         self.ignored += other.ignored;
         self.outside += other.outside;
@@ -139,82 +168,73 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn reap(mut self, mut offset: u64, piece: &[u8]) -> Crop {
-        let mut entries = Vec::new();
-        for record in records(piece, &|line| self.meaning.dialect.begins(line)) {
-            entries.clear();
-            let parsed = self.meaning.dialect.parse(trimmed(record), &mut entries);
-            if let Ok(time) = &parsed
-                && self.meaning.until.is_some_and(|until| self.meaning.zone.earliest(*time) >= until)
-            {
-                self.crop.stop = Some(offset);
+    fn reap(mut self, parsed: &Parsed) -> Crop {
+        let tally = &mut self.crop.tally;
+        (tally.lines, tally.bad, tally.records) = (parsed.lines, parsed.bad_lines, parsed.records);
+        tally.first = parsed.first_time.map(|time| self.meaning.utc(time));
+        self.note_last(parsed);
+        self.crop.bad = parsed.bad.iter().take(BAD_KEPT).map(|bad| self.bad(bad)).collect();
+        let mut with_changes = 0;
+        let mut before = None;
+        for (offset, entry) in &parsed.entries {
+            if self.meaning.until.is_some_and(|until| self.meaning.utc(entry.time) >= until) {
+                self.crop.stop = Some(*offset);
                 break;
             }
-            self.crop.tally.lines += 1;
-            self.crop.last_begin = Some(offset);
-            match parsed {
-                Ok(time) => self.record(time, offset, record, &entries),
-                Err(error) => self.set_aside(offset, record, &error),
-            }
-            offset += record.len() as u64;
+            with_changes += u64::from(before.replace(offset) != Some(offset));
+            self.entry(entry, *offset);
         }
+        self.crop.tally.ignored = parsed.records.saturating_sub(with_changes);
         self.crop
     }
 
-    fn record(&mut self, time: NaiveDateTime, offset: u64, record: &[u8], entries: &[Entry]) {
-        if self.meaning.since.is_some_and(|since| self.meaning.zone.latest(time) < since) {
+    /// How far the log is known: as far as its latest time, unless that is forged, or of a wrong clock.
+    fn note_last(&mut self, parsed: &Parsed) {
+        let credible = |time: &DateTime<Utc>| self.meaning.now.is_none_or(|now| *time <= now);
+        let times = || parsed.entries.iter().map(|(_, entry)| self.meaning.utc(entry.time));
+        let latest = parsed.last_time.map(|time| self.meaning.utc(time));
+        let last = latest.filter(credible).or_else(|| times().filter(credible).max());
+        self.crop.tally.future = times().filter(|time| !credible(time)).count() as u64;
+        self.crop.last_time = latest;
+        self.crop.tally.last = last;
+    }
+
+    fn entry(&mut self, entry: &Entry, offset: u64) {
+        if self.meaning.since.is_some_and(|since| self.meaning.zone.latest(entry.time) < since) {
             self.crop.tally.early += 1;
             return;
         }
-        self.note_time(self.meaning.zone.earliest(time).trunc_subsecs(6));
-        if entries.is_empty() {
-            self.crop.tally.ignored += 1;
-        }
-        for entry in entries {
-            self.entry(entry, offset, record);
-        }
-    }
-
-    fn note_time(&mut self, time: DateTime<Utc>) {
-        let tally = &mut self.crop.tally;
-        tally.first = Some(tally.first.map_or(time, |first| first.min(time)));
-        if self.meaning.now.is_some_and(|now| time > now) {
-            tally.future += 1;
-        } else {
-            tally.last = tally.last.max(Some(time));
-        }
-        self.crop.last_time = Some(time);
-    }
-
-    fn entry(&mut self, entry: &Entry, offset: u64, record: &[u8]) {
         match self.meaning.scope.apply(entry) {
             Scoped::Inside(effect) => self.change(entry, effect, offset),
             Scoped::Outside => self.crop.tally.outside += 1,
-            Scoped::Odd(reason) => {
-                self.crop.tally.odd += 1;
-                self.keep_text(offset, 0, &format!("a path that a store can hold, not {reason}"), record);
-            }
+            Scoped::Odd(reason) => self.odd(entry, reason, offset),
         }
     }
 
     fn change(&mut self, entry: &Entry, effect: Effect, offset: u64) {
         let Effect { op, path, to, into } = effect;
-        let time = self.meaning.zone.earliest(entry.time).trunc_subsecs(6);
-        let change = Change { time, op, path, to, into, user: entry.user.clone(), log: self.log.to_owned(), offset };
-        append(&mut self.crop.json, &change);
+        let (time, user, log) = (self.meaning.utc(entry.time), entry.user.clone(), self.log.to_owned());
+        append(&mut self.crop.json, &Change { time, op, path, to, into, user, log, offset });
         *self.crop.tally.counts.entry(op).or_default() += 1;
     }
 
-    fn set_aside(&mut self, offset: u64, record: &[u8], error: &ParseError) {
-        self.crop.tally.bad += 1;
-        self.keep_text(offset, error.column, error.expected, record);
+    fn odd(&mut self, entry: &Entry, reason: &str, offset: u64) {
+        self.crop.tally.odd += 1;
+        let (log, expected) = (self.log.to_owned(), format!("a path that a store can hold, not {reason}"));
+        let text = String::from_utf8_lossy(&entry.path).into_owned();
+        keep(&mut self.crop.bad, vec![Bad { log, offset, column: 0, expected, text }]);
     }
 
-    fn keep_text(&mut self, offset: u64, column: usize, expected: &str, record: &[u8]) {
-        let text = &trimmed(record)[..trimmed(record).len().min(BAD_TEXT_BYTES)];
-        let text = String::from_utf8_lossy(text).into_owned();
-        let (log, expected) = (self.log.to_owned(), expected.to_owned());
-        keep(&mut self.crop.bad, vec![Bad { log, offset, column, expected, text }]);
+    fn bad(&self, bad: &records::Bad) -> Bad {
+        let text = String::from_utf8_lossy(&bad.text).into_owned();
+        let (log, expected) = (self.log.to_owned(), bad.expected.to_owned());
+        Bad { log, offset: bad.offset, column: bad.column, expected, text }
+    }
+}
+
+impl Meaning {
+    fn utc(&self, time: NaiveDateTime) -> DateTime<Utc> {
+        self.zone.earliest(time).trunc_subsecs(6)
     }
 }
 
@@ -225,53 +245,15 @@ pub fn append(json: &mut Vec<u8>, change: &Change) {
     json.push(b'\n');
 }
 
-fn trimmed(record: &[u8]) -> &[u8] {
-    let record = record.strip_suffix(b"\n").unwrap_or(record);
-    record.strip_suffix(b"\r").unwrap_or(record)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Cuts `bytes` into pieces of about `size` at the beginnings of records, each with its offset.
-fn pieces<'a>(bytes: &'a [u8], size: usize, begins: &dyn Fn(&[u8]) -> bool) -> Vec<(usize, &'a [u8])> {
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    while start < bytes.len() {
-        let end = next_begin(bytes, start + size, begins);
-        pieces.push((start, &bytes[start..end]));
-        start = end;
+    #[test]
+    fn set_aside_records_are_kept_up_to_the_limit() {
+        let bad = Bad { log: String::new(), offset: 0, column: 0, expected: String::new(), text: String::new() };
+        let mut kept = vec![bad.clone(); BAD_KEPT - 1];
+        keep(&mut kept, vec![bad; 5]);
+        assert_eq!(kept.len(), BAD_KEPT);
     }
-    pieces
-}
-
-/// The first beginning of a record after `from`, which may be in the middle of one; the end if there is none.
-fn next_begin(bytes: &[u8], from: usize, begins: &dyn Fn(&[u8]) -> bool) -> usize {
-    let mut at = from;
-    while let Some(newline) = bytes.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\n')) {
-        at += newline + 1;
-        if at < bytes.len() && begins(line_at(bytes, at)) {
-            return at;
-        }
-    }
-    bytes.len()
-}
-
-/// The records in `bytes`, each with all its newlines.
-fn records<'a>(bytes: &'a [u8], begins: &'a dyn Fn(&[u8]) -> bool) -> impl Iterator<Item = &'a [u8]> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let (record, after) = rest.split_at(first_record(rest, begins));
-        rest = after;
-        (!record.is_empty()).then_some(record)
-    })
-}
-
-/// How long the first record is, with its newlines.
-fn first_record(bytes: &[u8], begins: &dyn Fn(&[u8]) -> bool) -> usize {
-    next_begin(bytes, 0, begins)
-}
-
-/// The line that begins at `at`, without its newline.
-fn line_at(bytes: &[u8], at: usize) -> &[u8] {
-    let rest = &bytes[at..];
-    let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
-    rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end])
 }

@@ -4,16 +4,16 @@
 use super::lines::{self, Bad, Crop, Meaning, Tally};
 use super::manifest::{self, Data, Gap, LogRange, Manifest, VERSION, WindowName};
 use super::spool::{Mark, Spool, Spooled};
-use super::{ChangelogError, read};
+use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
-use crate::tail::{self, BLOCK_BYTES, Block, Cut, End, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
+use crate::tail::{self, BLOCK_BYTES, Block, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
 use crate::zone::{Zone, whole_hours_off};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
-use syncd_parsers::{Change, Dialect, Op, RelPath};
+use syncd_parsers::{Change, Dialect, Op, RelPath, dialect};
 
 /// How much later than a change its line may carry its time: it is written after the change, and lines of several
 /// threads overtake each other.
@@ -36,7 +36,7 @@ pub enum Begin {
 pub struct MakeOptions {
     /// Of a first window; later ones begin where the one before ended. `None`: with the oldest line.
     pub begin: Option<Begin>,
-    /// Lines from this time on are left for a later window.
+    /// Changes from this time on are left for a later window.
     pub until: Option<DateTime<Utc>>,
     /// The checkpoint that the windows have to reach back to.
     pub not_after: Option<DateTime<Utc>>,
@@ -175,7 +175,7 @@ fn hole(from: DateTime<Utc>, to: DateTime<Utc>) -> Gap {
 }
 
 async fn meaning(logs: &dyn Store, start: &Start, options: &MakeOptions) -> Result<Meaning, ChangelogError> {
-    let chained = start.dialect.as_deref().and_then(super::dialects::by_name);
+    let chained = start.dialect.as_deref().and_then(dialect::by_name);
     let dialect = match options.dialect.or(chained) {
         Some(dialect) => dialect,
         None => detect(logs, options).await?,
@@ -192,7 +192,7 @@ async fn detect(logs: &dyn Store, options: &MakeOptions) -> Result<&'static dyn 
     if heads.is_empty() {
         return Err(ChangelogError::NoLogs);
     }
-    let likely = heads.iter().find_map(|head| super::dialects::likely(head));
+    let likely = heads.iter().find_map(|head| dialect::likely(head)).and_then(dialect::by_name);
     likely.ok_or(ChangelogError::UnknownDialect)
 }
 
@@ -246,7 +246,30 @@ struct Draft<'a> {
 struct Part {
     crop: Crop,
     hash: Sha256,
+    /// Everything before it was read.
     end: u64,
+    /// See [`Position::open`].
+    open: u64,
+    /// What follows: bytes of a line that is not whole yet, or cannot be read yet.
+    rest: Vec<u8>,
+    rest_len: u64,
+}
+
+/// Why reading a file ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Reached {
+        torn: bool,
+    },
+    /// What follows is for a later window.
+    Stopped,
+}
+
+impl Part {
+    fn of(file: &LogFile) -> Self {
+        let (end, open) = (file.offset(), file.offset() - file.resume());
+        Self { crop: Crop::default(), hash: Sha256::new(), end, open, rest: Vec::new(), rest_len: 0 }
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -292,24 +315,22 @@ impl<'a> Draft<'a> {
 
     /// Reads what is new in one file; or says that it lost what had been read.
     async fn read_once(&mut self, logs: &dyn Store, file: &LogFile) -> Result<Option<tail::Gap>, ChangelogError> {
-        let dialect = self.meaning.dialect;
-        let begins = |line: &[u8]| dialect.begins(line);
-        let cut = Cut { begins: &begins, block_bytes: self.options.block_bytes };
-        let mut reader = Reader::new(logs, file, &cut);
-        let mut part = Part { crop: Crop::default(), hash: Sha256::new(), end: file.offset() };
+        let mut reader = Reader::new(logs, file, self.options.block_bytes);
         let mark = self.mark(file).await?;
+        let mut part = Part::of(file);
         loop {
             match reader.next().await? {
                 Step::Block(block) => part = self.take(part, file, block).await?,
-                Step::End(end) => return self.keep(part, file, Some(end)).map(|()| None),
+                Step::End { torn } => return self.keep(part, file, End::Reached { torn }).map(|()| None),
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
                 Step::Lost(gap) => return Ok(Some(gap)),
             }
-            if part.crop.stop.is_some() {
-                return match reader.is_same().await? {
-                    true => self.keep(part, file, None).map(|()| None),
-                    false => self.postpone(file, mark).await.map(|()| None),
-                };
+            if part.crop.stop.is_none() {
+                reader.put_back(std::mem::take(&mut part.rest));
+            } else if reader.is_same().await? {
+                return self.keep(part, file, End::Stopped).map(|()| None);
+            } else {
+                return self.postpone(file, mark).await.map(|()| None);
             }
         }
     }
@@ -323,52 +344,50 @@ impl<'a> Draft<'a> {
         self.spooling(Spool::mark).await.map(Some)
     }
 
-    async fn take(&mut self, mut part: Part, file: &LogFile, block: Block) -> Result<Part, ChangelogError> {
-        let taken = if block.offset == file.resume() { file.offset() - file.resume() } else { 0 };
+    async fn take(&mut self, mut part: Part, file: &LogFile, mut block: Block) -> Result<Part, ChangelogError> {
         let (meaning, log, from) = (Arc::clone(&self.meaning), file.name.clone(), file.offset());
         self.spooling(move |spool| {
-            let mut crop = lines::reap(&meaning, &log, &block, taken);
+            let (mut crop, used) = lines::reap(&meaning, &log, &block);
             spool.write(&std::mem::take(&mut crop.json))?;
-            let end = crop.stop.unwrap_or(block.offset + block.bytes.len() as u64).max(from);
+            let end = (block.offset + used.bytes as u64).max(from);
             part.hash.update(between(&block, from, end));
-            part.end = end;
+            (part.end, part.open) = (end, used.open as u64);
             part.crop.add(crop);
+            part.rest = block.bytes.split_off(used.bytes);
+            part.rest_len = part.rest.len() as u64;
             Ok(part)
         })
         .await
     }
 
-    /// What was read of a file counts. `end` is where the file ended; `None` if reading stopped before.
-    fn keep(&mut self, part: Part, file: &LogFile, end: Option<End>) -> Result<(), ChangelogError> {
-        let Part { crop, hash, end: to } = part;
-        self.check_dialect(&crop, file)?;
-        let LogFile { name, fingerprint, .. } = file.clone();
-        let closed = file.closing && end.is_some_and(|end| end.rest == 0 && !end.torn);
-        let open = crop.last_begin.map_or_else(|| file.offset() - file.resume(), |begin| to.saturating_sub(begin));
-        let open = if crop.stop.is_some() { 0 } else { open };
-        self.positions.push(Position { log: name.clone(), fingerprint: fingerprint.clone(), offset: to, open, closed });
-        if to > file.offset() {
+    /// What was read of a file counts.
+    fn keep(&mut self, part: Part, file: &LogFile, end: End) -> Result<(), ChangelogError> {
+        self.check_dialect(&part.crop, file)?;
+        let LogFile { name: log, fingerprint, .. } = file.clone();
+        let Part { crop, hash, end: offset, open, rest_len, .. } = part;
+        let closed = file.closing && end == End::Reached { torn: false } && rest_len == 0;
+        self.positions.push(Position { log: log.clone(), fingerprint: fingerprint.clone(), offset, open, closed });
+        if offset > file.offset() {
             let sha256 = hex(&hash.finalize());
-            self.logs.push(LogRange { log: name.clone(), fingerprint, from: file.offset(), to, sha256 });
+            self.logs.push(LogRange { log, fingerprint, from: file.offset(), to: offset, sha256 });
+            self.tally.add(&crop.tally);
+            lines::keep(&mut self.bad, crop.bad);
         }
-        if let Some(end) = end {
-            self.note_end(file, end, crop.last_time);
+        if let End::Reached { torn } = end {
+            self.note_end(file, offset, rest_len, torn);
+            self.ends.extend(crop.last_time.map(|last| (file.name.clone(), last)));
         }
-        self.tally.add(&crop.tally);
-        lines::keep(&mut self.bad, crop.bad);
         Ok(())
     }
 
-    fn note_end(&mut self, file: &LogFile, end: End, last: Option<DateTime<Utc>>) {
-        if end.torn {
+    fn note_end(&mut self, file: &LogFile, end: u64, rest: u64, torn: bool) {
+        if torn {
+            let warning = format!("{} ends within its compressed data: it is still being written", file.name);
+            self.made.warnings.push(warning);
             self.behind = true;
-            self.made
-                .warnings
-                .push(format!("{} ends within its compressed data: it is still being written", file.name));
-            return;
+        } else {
+            self.made.seen.remember(file, end, rest);
         }
-        self.made.seen.remember(file, end.offset, end.rest);
-        self.ends.extend(last.map(|last| (file.name.clone(), last)));
     }
 
     /// Nothing of a file counts: its name passed to another one while it was read.
@@ -384,12 +403,12 @@ impl<'a> Draft<'a> {
 
     /// A file of another dialect is an error, a few bad lines in a good file are not.
     fn check_dialect(&self, crop: &Crop, file: &LogFile) -> Result<(), ChangelogError> {
-        let Tally { lines, bad, .. } = crop.tally;
-        let all = bad == lines && file.offset() == 0;
+        let Tally { lines, bad, records, .. } = crop.tally;
+        let all = records == 0 && file.offset() == 0;
         let most = bad * 2 > lines && lines >= MOSTLY_BAD_LINES;
         let Some(first) = crop.bad.iter().find(|_| bad > 0 && (all || most)) else { return Ok(()) };
-        let likely = super::dialects::likely(first.text.as_bytes()).map(|dialect| dialect.name().to_owned());
-        Err(ChangelogError::MostlyBad {
+        let likely = dialect::likely(first.text.as_bytes()).map(str::to_owned);
+        Err(ChangelogError::MostlyBad(Box::new(MostlyBad {
             log: file.name.clone(),
             dialect: self.meaning.dialect.name().to_owned(),
             bad,
@@ -398,7 +417,7 @@ impl<'a> Draft<'a> {
             column: first.column,
             expected: first.expected.clone(),
             likely,
-        })
+        })))
     }
 
     fn warn(&mut self, survey: &Survey, start: &Start) {
@@ -411,7 +430,7 @@ impl<'a> Draft<'a> {
             },
         ));
         if self.tally.future > 0 {
-            warnings.push(format!("{} lines carry a time that is still to come", self.tally.future));
+            warnings.push(format!("{} changes carry a time that is still to come", self.tally.future));
         }
         warnings.extend(late_start(start, &self.tally));
     }
@@ -473,7 +492,8 @@ impl<'a> Draft<'a> {
     fn name(&self, start: &Start) -> WindowName {
         let first = [self.options.not_after, self.tally.first].into_iter().flatten().min();
         let from = start.from.or(first).unwrap_or(DateTime::UNIX_EPOCH);
-        let known = self.tally.last.filter(|_| !self.behind).map(|last| last - LATENESS);
+        let last = self.tally.last.map(|last| self.options.until.map_or(last, |until| last.min(until)));
+        let known = last.filter(|_| !self.behind).map(|last| last - LATENESS);
         WindowName { seq: start.seq, from, to: known.map_or(from, |known| known.max(from)) }
     }
 

@@ -28,14 +28,14 @@ pub struct Manifest {
     pub audit_root: String,
     /// Changes by operation.
     pub counts: BTreeMap<Op, u64>,
-    /// Records read, of any kind.
+    /// Lines read, of any kind.
     pub lines: u64,
     /// Of these, set aside as not of the dialect.
     pub bad: u64,
-    /// Of these, older than the time that reading began with.
-    pub early: u64,
-    /// Of these, without a change: reads, refusals.
+    /// Records that change nothing: reads, refusals.
     pub ignored: u64,
+    /// Changes older than the time that reading began with.
+    pub early: u64,
     /// Changes elsewhere than below the audit root.
     pub outside: u64,
     /// Changes of paths that no store can hold, set aside.

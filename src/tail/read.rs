@@ -1,41 +1,39 @@
-//! One log file, from where reading it ended to its last whole line, in blocks that end where records do.
+//! One log file, from where reading it ended to its end, in blocks. Proves that what it hands out is of the
+//! file that was expected; how much of the last lines can be used is its caller's to say.
 
 use super::open::{Bytes, Packing};
 use super::survey::{LogFile, shorter};
 use super::{BLOCK_BYTES, Gap, HEAD_BYTES, TailError, gone};
 use crate::store::Store;
 
-/// Where a block may be cut, and how large it gets.
-pub struct Cut<'a> {
-    /// True if a record may begin with this line.
-    pub begins: &'a (dyn Fn(&[u8]) -> bool + Sync),
-    pub block_bytes: usize,
-}
-
-/// Whole lines of one file. The last line of a file that grows no more may lack its newline.
+/// A part of one file. It begins where a line begins; unless it is the last of its file, it ends somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Of the first byte, in the uncompressed file.
     pub offset: u64,
     pub bytes: Vec<u8>,
+    pub follows: Follows,
 }
 
-/// Where reading ended.
+/// What comes after a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
-    /// After the last byte that was handed out.
-    pub offset: u64,
-    /// What follows: bytes of a line that is not whole yet.
-    pub rest: u64,
-    /// The compressed data ended before its end, as it does while it is being written.
-    pub torn: bool,
+pub enum Follows {
+    /// More of the file.
+    More,
+    /// Nothing for now, but the file may grow.
+    Growth,
+    /// Nothing: the file grows no more, and its last line may lack the newline.
+    Nothing,
 }
 
 /// What one step of reading gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     Block(Block),
-    End(End),
+    End {
+        /// The compressed data ended before its end, as it does while it is being written.
+        torn: bool,
+    },
     /// The name belongs to another file by now: what was handed out so far is not to be trusted, and the
     /// file is read in the next pass.
     Rotated,
@@ -47,7 +45,7 @@ pub enum Step {
 pub struct Reader<'a> {
     logs: &'a dyn Store,
     file: &'a LogFile,
-    cut: &'a Cut<'a>,
+    block_bytes: usize,
     state: State,
 }
 
@@ -57,21 +55,10 @@ enum State {
     Done(Step),
 }
 
-/// What may still come after the bytes in a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Follows {
-    /// More of the file.
-    More,
-    /// Nothing yet, but an unterminated line may go on.
-    Growth,
-    /// Nothing ever.
-    Nothing,
-}
-
 impl<'a> Reader<'a> {
     #[must_use]
-    pub fn new(logs: &'a dyn Store, file: &'a LogFile, cut: &'a Cut<'a>) -> Self {
-        Self { logs, file, cut, state: State::Start }
+    pub fn new(logs: &'a dyn Store, file: &'a LogFile, block_bytes: usize) -> Self {
+        Self { logs, file, block_bytes, state: State::Start }
     }
 
     /// The next block, or how reading ended; after that the same again. Before the last block is
@@ -84,10 +71,10 @@ impl<'a> Reader<'a> {
         if matches!(self.state, State::Start) {
             self.state = self.open().await?;
         }
-        if let State::Done(step) = &self.state {
-            return Ok(step.clone());
+        match self.state {
+            State::Done(_) => Ok(self.ended()),
+            _ => self.read().await,
         }
-        self.read().await
     }
 
     async fn open(&self) -> Result<State, TailError> {
@@ -127,19 +114,33 @@ impl<'a> Reader<'a> {
         Ok(State::Reading { source, buffer })
     }
 
+    /// Takes back the end of the block that was handed out last, to begin the next one with.
+    pub fn put_back(&mut self, mut rest: Vec<u8>) {
+        if let State::Reading { buffer, .. } = &mut self.state {
+            rest.append(buffer);
+            *buffer = rest;
+        }
+    }
+
     async fn read(&mut self) -> Result<Step, TailError> {
         let State::Reading { source, buffer } = &mut self.state else { return Ok(Step::Rotated) };
-        while buffer.len() < self.cut.block_bytes {
+        let full = buffer.len() + self.block_bytes;
+        while buffer.len() < full {
             let before = buffer.len();
-            source.read(buffer, self.cut.block_bytes - before).await?;
+            source.read(buffer, full - before).await?;
             if buffer.len() == before {
                 return self.finish().await;
             }
         }
-        let end = cut(buffer, Follows::More, self.cut.begins);
         let offset = source.offset - buffer.len() as u64;
-        let bytes = split(buffer, end);
-        Ok(Step::Block(Block { offset, bytes }))
+        Ok(Step::Block(Block { offset, bytes: std::mem::take(buffer), follows: Follows::More }))
+    }
+
+    fn ended(&self) -> Step {
+        match &self.state {
+            State::Done(step) => step.clone(),
+            State::Start | State::Reading { .. } => Step::Rotated,
+        }
     }
 
     /// The last block, once the file has proven to be the one that was expected.
@@ -147,17 +148,17 @@ impl<'a> Reader<'a> {
         let same = self.is_same().await?;
         let State::Reading { source, buffer } = &mut self.state else { return Ok(Step::Rotated) };
         let (torn, reached, offset) = (source.torn, source.offset, source.offset - buffer.len() as u64);
-        if !same || reached < self.file.offset() {
-            let step = if same { self.short(reached, torn) } else { Step::Rotated };
-            self.state = State::Done(step.clone());
-            return Ok(step);
+        let bytes = std::mem::take(buffer);
+        self.state = State::Done(match same {
+            false => Step::Rotated,
+            true if reached < self.file.offset() => self.short(reached, torn),
+            true => Step::End { torn },
+        });
+        if bytes.is_empty() || !matches!(self.state, State::Done(Step::End { .. })) {
+            return Ok(self.ended());
         }
         let follows = if self.file.closing && !torn { Follows::Nothing } else { Follows::Growth };
-        let end = cut(buffer, follows, self.cut.begins);
-        let bytes = split(buffer, end);
-        let ended = End { offset: offset + bytes.len() as u64, rest: buffer.len() as u64, torn };
-        self.state = State::Done(Step::End(ended));
-        if bytes.is_empty() { Ok(Step::End(ended)) } else { Ok(Step::Block(Block { offset, bytes })) }
+        Ok(Step::Block(Block { offset, bytes, follows }))
     }
 
     /// True if what was handed out is of the expected file. A compressed file shows that at its
@@ -182,7 +183,7 @@ impl<'a> Reader<'a> {
     fn short(&self, end: u64, torn: bool) -> Step {
         match &self.file.known {
             Some(position) if !torn => Step::Lost(shorter(self.file, position, end)),
-            _ => Step::End(End { offset: self.file.offset(), rest: 0, torn }),
+            _ => Step::End { torn },
         }
     }
 }
@@ -226,35 +227,7 @@ async fn last_newline(logs: &dyn Store, file: &LogFile, len: u64) -> Result<Opti
     Ok(Some(0))
 }
 
-/// How much of `buffer` can be handed out. With more to come, the last record is kept back, since it may go on; a
-/// record that fills the buffer is cut at a line, a line that does is cut anywhere.
-fn cut(buffer: &[u8], follows: Follows, begins: &(dyn Fn(&[u8]) -> bool + Sync)) -> usize {
-    match follows {
-        Follows::Nothing => buffer.len(),
-        Follows::Growth => line_end(buffer).unwrap_or(0),
-        Follows::More => last_begin(buffer, begins).or_else(|| line_end(buffer)).unwrap_or(buffer.len()),
-    }
-}
-
-/// The start of the last whole line that begins a record and is not the first line.
-fn last_begin(buffer: &[u8], begins: &(dyn Fn(&[u8]) -> bool + Sync)) -> Option<usize> {
-    let mut end = line_end(buffer)? - 1;
-    while let Some(newline) = buffer[..end].iter().rposition(|b| *b == b'\n') {
-        if begins(&buffer[newline + 1..end]) {
-            return Some(newline + 1);
-        }
-        end = newline;
-    }
-    None
-}
-
 /// After the last newline.
 fn line_end(buffer: &[u8]) -> Option<usize> {
     buffer.iter().rposition(|b| *b == b'\n').map(|newline| newline + 1)
-}
-
-/// Takes the first `end` bytes out of the buffer.
-fn split(buffer: &mut Vec<u8>, end: usize) -> Vec<u8> {
-    let rest = buffer.split_off(end);
-    std::mem::replace(buffer, rest)
 }

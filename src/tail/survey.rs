@@ -8,7 +8,7 @@ use chrono::NaiveDateTime;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use syncd_parsers::RelPath;
 
 /// How often a listing is taken again that seems to lack a file: one that a rotation moved meanwhile may be in neither place.
@@ -115,7 +115,7 @@ impl Survey {
 }
 
 impl LogFile {
-    /// Where reading goes on: at the start of a last record that may have been continued.
+    /// Where reading goes on: at the first line that what follows may give another meaning.
     #[must_use]
     pub fn resume(&self) -> u64 {
         self.known.as_ref().map_or(0, |position| position.offset.saturating_sub(position.open))
@@ -178,10 +178,10 @@ async fn look(
     born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Survey, TailError> {
     let walk = walk(logs, wanted).await?;
-    let found = walk.logs.len();
+    let (found, index) = (walk.logs.len(), Known::new(known));
     let mut files = Vec::new();
     for found in walk.logs {
-        files.extend(identify(logs, found, known, seen, born).await?);
+        files.extend(identify(logs, found, &index, seen, born).await?);
     }
     let mut files = one_each(logs, files).await?;
     contend(&mut files);
@@ -239,12 +239,33 @@ fn unreadable(name: &str) -> Option<&str> {
     ["bz2", "xz", "lz4", "lzo", "snappy", "zip", "Z"].contains(&packing).then_some(packing)
 }
 
+/// Positions by what they are of.
+struct Known<'a> {
+    by: HashMap<&'a Fingerprint, &'a Position>,
+    lens: BTreeSet<u64>,
+}
+
+impl<'a> Known<'a> {
+    fn new(positions: &'a [Position]) -> Self {
+        Self {
+            by: positions.iter().map(|position| (&position.fingerprint, position)).collect(),
+            lens: positions.iter().map(|position| position.fingerprint.len).collect(),
+        }
+    }
+
+    /// The position of the file that begins with `head`: the one that knows most of it.
+    fn of(&self, head: &[u8]) -> Option<&'a Position> {
+        let starts = self.lens.iter().rev().filter_map(|len| head.get(..usize::try_from(*len).ok()?));
+        starts.map(Fingerprint::exact).find_map(|fingerprint| self.by.get(&fingerprint).copied())
+    }
+}
+
 /// The file with its fingerprint and its position, read from its beginning unless it did not change;
 /// `None` if it has no whole line, or has just gone.
 async fn identify(
     logs: &dyn Store,
     found: Found,
-    known: &[Position],
+    known: &Known<'_>,
     seen: &Seen,
     born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Option<LogFile>, TailError> {
@@ -252,7 +273,7 @@ async fn identify(
         return Ok(None);
     }
     if let Some(seen) = seen.unchanged(&found)
-        && let Some(position) = known.iter().find(|position| position.fingerprint == seen.fingerprint)
+        && let Some(position) = known.by.get(&seen.fingerprint).copied()
     {
         let (fingerprint, first_line) = (seen.fingerprint.clone(), seen.first_line.clone());
         return Ok(Some(log_file(found, fingerprint, first_line, seen.born, Some(position.clone()))));
@@ -261,8 +282,7 @@ async fn identify(
     let (Some(fingerprint), Some(first_line)) = (Fingerprint::of(&head), Fingerprint::of_first_line(&head)) else {
         return Ok(None);
     };
-    let fitting = known.iter().filter(|position| position.fingerprint.fits(&head));
-    let position = fitting.max_by_key(|position| (position.fingerprint.len, position.log == found.name)).cloned();
+    let position = known.of(&head).cloned();
     Ok(Some(log_file(found, fingerprint, first_line, born(&head), position)))
 }
 

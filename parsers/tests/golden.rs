@@ -1,0 +1,153 @@
+//! Every `testdata/logs/<dialect>/<case>.log` gives its `<case>.jsonl`: one line for each entry and each
+//! bad line, in the order of the log. Adding a case is adding two files; `SYNCD_BLESS=1` writes the second.
+
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use syncd_parsers::hdfs::{Hdfs, Names};
+use syncd_parsers::jindofs::JindoFs;
+use syncd_parsers::records::{self, Bad, End, Parsed};
+use syncd_parsers::{Dialect, Entry, Op};
+
+static ESCAPED: Hdfs = Hdfs { names: Names::Escaped };
+static RAW: Hdfs = Hdfs { names: Names::Raw };
+static EITHER: Hdfs = Hdfs { names: Names::Either };
+
+/// What reads the cases of each folder.
+const FOLDERS: [(&str, &dyn Dialect); 4] =
+    [("hdfs", &EITHER), ("hdfs-escaped", &ESCAPED), ("hdfs-raw", &RAW), ("jindofs", &JindoFs)];
+
+#[test]
+fn every_case_gives_what_is_written_beside_it() {
+    let is_blessing = std::env::var_os("SYNCD_BLESS").is_some();
+    let mut wrong = Vec::new();
+    for (log, dialect) in cases() {
+        let found = as_lines(&parse(dialect, &read(&log)));
+        let expected = log.with_extension("jsonl");
+        if is_blessing {
+            std::fs::write(&expected, &found).expect("testdata is writable");
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != found {
+            wrong.push(format!("{} gives\n{found}", log.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_case_read_in_any_number_of_pieces_gives_what_it_gives_whole() {
+    for (log, dialect) in cases() {
+        let bytes = read(&log);
+        let whole = parse(dialect, &bytes);
+        for pieces in 1..=bytes.len().min(40) {
+            let mut parsed = Parsed::default();
+            for range in records::split_for_parallel(&bytes, pieces) {
+                let mut part = Parsed::default();
+                records::parse_range(dialect, &bytes, range, 0, End::Closed, &mut part);
+                parsed.append(part);
+            }
+            assert_eq!(parsed, whole, "{} in {pieces} pieces", log.display());
+        }
+    }
+}
+
+#[test]
+fn a_case_cut_at_any_border_of_lines_gives_what_it_gives_whole() {
+    for (log, dialect) in cases() {
+        let bytes = read(&log);
+        let whole = parse(dialect, &bytes);
+        let borders = (0..bytes.len()).filter(|at| *at == 0 || bytes[at - 1] == b'\n');
+        for border in borders {
+            let mut parsed = Parsed::default();
+            for range in [0..border, border..bytes.len()] {
+                records::parse_range(dialect, &bytes, range, 0, End::Closed, &mut parsed);
+            }
+            assert_eq!(parsed, whole, "{} cut at {border}", log.display());
+        }
+    }
+}
+
+#[test]
+fn a_case_that_grows_byte_by_byte_gives_what_it_gives_whole() {
+    for (log, dialect) in cases() {
+        let bytes = read(&log);
+        let (mut parsed, mut consumed) = (Parsed::default(), 0);
+        for end in 0..=bytes.len() {
+            let block = &bytes[consumed..end];
+            consumed += records::parse_block(dialect, block, consumed as u64, End::More, &mut parsed);
+        }
+        records::parse_block(dialect, &bytes[consumed..], consumed as u64, End::Closed, &mut parsed);
+        assert_eq!(parsed, parse(dialect, &bytes), "{}", log.display());
+    }
+}
+
+#[test]
+fn a_case_without_bad_lines_is_likely_of_its_own_dialect() {
+    for (log, dialect) in cases() {
+        let bytes = read(&log);
+        if parse(dialect, &bytes).bad_lines == 0 {
+            assert_eq!(syncd_parsers::dialect::likely(&bytes), Some(dialect.name()), "{}", log.display());
+        }
+    }
+}
+
+fn parse(dialect: &dyn Dialect, bytes: &[u8]) -> Parsed {
+    let mut parsed = Parsed::default();
+    let consumed = records::parse_block(dialect, bytes, 0, End::Closed, &mut parsed);
+    assert_eq!(consumed, bytes.len(), "a closed log is read to its end");
+    parsed
+}
+
+fn cases() -> Vec<(PathBuf, &'static dyn Dialect)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/logs");
+    let mut cases = Vec::new();
+    for (folder, dialect) in FOLDERS {
+        let files = std::fs::read_dir(root.join(folder)).expect("each dialect has a folder");
+        let files = files.map(|file| file.expect("readable").path());
+        let before = cases.len();
+        cases.extend(files.filter(|file| file.extension().is_some_and(|ext| ext == "log")).map(|log| (log, dialect)));
+        assert!(cases.len() > before, "{folder} has cases");
+    }
+    cases
+}
+
+fn read(file: &Path) -> Vec<u8> {
+    std::fs::read(file).expect("readable")
+}
+
+/// Entries and bad lines in the order of the log.
+fn as_lines(parsed: &Parsed) -> String {
+    let entries = parsed.entries.iter().map(|(offset, entry)| (*offset, of_entry(*offset, entry)));
+    let mut lines: Vec<(u64, Value)> = entries.chain(parsed.bad.iter().map(|bad| (bad.offset, of_bad(bad)))).collect();
+    lines.sort_by_key(|(offset, _)| *offset);
+    lines.iter().map(|(_, line)| format!("{line}\n")).collect()
+}
+
+fn of_entry(offset: u64, entry: &Entry) -> Value {
+    let mut line = Map::new();
+    line.insert("at".into(), offset.into());
+    line.insert("time".into(), entry.time.format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into());
+    line.insert("op".into(), json!(entry.op));
+    line.insert("path".into(), of_bytes(&entry.path));
+    if let Some(to) = &entry.to {
+        line.insert("to".into(), of_bytes(to));
+    }
+    if entry.op == Op::Rename {
+        line.insert("into".into(), entry.into.into());
+    }
+    if let Some(user) = &entry.user {
+        line.insert("user".into(), user.as_str().into());
+    }
+    Value::Object(line)
+}
+
+fn of_bad(bad: &Bad) -> Value {
+    let reason = format!("column {}: expected {}", bad.column, bad.expected);
+    json!({"at": bad.offset, "bad": reason, "text": of_bytes(&bad.text)})
+}
+
+/// A string where it is UTF-8, else `{"hex": "…"}`.
+fn of_bytes(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({"hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()}),
+    }
+}
