@@ -65,6 +65,14 @@ pub struct MostlyBad {
     pub likely: Option<String>,
 }
 
+impl ChangelogError {
+    /// True if lines or windows are missing, and a person has to decide.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Gap(_) | Self::BrokenChain { .. } | Self::OtherRoot { .. })
+    }
+}
+
 fn hint(likely: Option<&str>) -> String {
     likely.map_or(String::new(), |likely| format!("; it looks like --dialect {likely}"))
 }

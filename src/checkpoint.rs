@@ -101,6 +101,14 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// True if the directory is not ours to use, and a person has to decide.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::InUse { .. } | Self::OtherVersion { .. })
+    }
+}
+
 impl State {
     /// Opens the directory, and makes it if need be.
     ///

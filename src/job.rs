@@ -2,7 +2,7 @@
 //! owed from before, what has to be remembered afterwards.
 
 use crate::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
-use crate::changelog::{self, Applied, ChangelogError, Manifest, Position};
+use crate::changelog::{self, Applied, ChangelogError, Manifest};
 use crate::checkpoint::{Key, Owed, State, StateError, Watched, set, unset};
 use crate::clock::store_time;
 use crate::names::{Line, Names};
@@ -10,6 +10,7 @@ use crate::publish::Publish;
 use crate::report::{Event, Report, time};
 use crate::status::{LastRun, Page};
 use crate::store::{ErrorKind, Store, StoreError, Time};
+use crate::tail::Position;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,8 @@ impl JobError {
         match self {
             Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot) => true,
             Self::Changelog(error) => error.is_refusal(),
-            Self::NotReady(_) | Self::Stopped(_) | Self::State(_) | Self::Store { .. } => false,
+            Self::State(error) => error.is_refusal(),
+            Self::NotReady(_) | Self::Stopped(_) | Self::Store { .. } => false,
         }
     }
 }
@@ -229,6 +231,16 @@ impl Job {
         self.write_page(None, Some(crate::apply::chain(error)))
     }
 
+    /// The same for two stores that no import is known of: nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Job::verify`].
+    pub async fn verify_alone(&self, mode: Mode) -> Result<Report, JobError> {
+        self.check_pair(true).await?;
+        self.verify(mode).await
+    }
+
     async fn apply_group(
         &self,
         change_log: &dyn Store,
@@ -262,11 +274,7 @@ impl Job {
     }
 
     /// The checkpoint moves: the last thing of a group of windows.
-    fn commit_group(
-        &self,
-        group: &[(Manifest, String)],
-        report: &Report,
-    ) -> Result<Option<DateTime<Utc>>, JobError> {
+    fn commit_group(&self, group: &[(Manifest, String)], report: &Report) -> Result<Option<DateTime<Utc>>, JobError> {
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
         let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
@@ -325,11 +333,8 @@ impl Job {
             compare_all: self.settings.compare_all,
             now: crate::clock::store_now,
         };
-        let notes: Arc<dyn Notebook> = if mode == Mode::Act {
-            notes.clone()
-        } else {
-            Arc::new(OnlyEvents(self.events.clone()))
-        };
+        let notes: Arc<dyn Notebook> =
+            if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
         Run::new(self.source.clone(), self.destination.clone(), notes, options)
     }
 
@@ -357,10 +362,8 @@ impl Job {
             let store = store.clone();
             async move { store.identity().await.map_err(|cause| self.missing(side, cause)) }
         };
-        let (source_identity, destination_identity) = (
-            identity("source", &self.source).await?,
-            identity("destination", &self.destination).await?,
-        );
+        let (source_identity, destination_identity) =
+            (identity("source", &self.source).await?, identity("destination", &self.destination).await?);
         let (source, destination) = self.pair.clone();
         let now = Pair { source, destination, source_identity, destination_identity };
         match self.state.get::<Pair>(Key::Pair)? {

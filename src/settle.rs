@@ -126,12 +126,11 @@ pub fn writable(meta: &Meta) -> Meta {
 
 /// An owner counts where the destination holds owners of its form.
 fn owner_counts(owner: Option<&Owner>, held: Owners) -> bool {
-    match (owner, held) {
-        (Some(Owner::Ids { .. }), Owners::Ids) | (Some(Owner::Names { .. }), Owners::Names) => true,
-        (None, _)
-        | (_, Owners::None)
-        | (Some(Owner::Ids { .. }), Owners::Names)
-        | (Some(Owner::Names { .. }), Owners::Ids) => false,
+    match held {
+        Owners::None => false,
+        Owners::Any => owner.is_some(),
+        Owners::Ids => matches!(owner, Some(Owner::Ids { .. })),
+        Owners::Names => matches!(owner, Some(Owner::Names { .. })),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The page that tells how things stand, and the one sentence that sums it up. Reads, never decides.
 
+use crate::changelog::Applied;
 use crate::checkpoint::{Key, STATUS_FILE, State, StateError};
 use crate::job::{Import, Pair, Verified};
-use crate::changelog::Applied;
 use crate::report::{Report, time};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -58,9 +58,7 @@ impl Page {
     pub fn of(state: &State, last_run: Option<LastRun>) -> Result<Self, StateError> {
         let pair: Option<Pair> = state.get(Key::Pair)?;
         let owed = state.owed().take(OWED_SHOWN_MAX);
-        let owed = owed.map(|item| {
-            item.map(|(path, owed)| OwedPath { path, reason: owed.reason, since: owed.since })
-        });
+        let owed = owed.map(|item| item.map(|(path, owed)| OwedPath { path, reason: owed.reason, since: owed.since }));
         let mut page = Self {
             sentence: String::new(),
             healthy: false,

@@ -44,7 +44,6 @@ pub struct StoreOptions {
     pub s3_endpoint: Option<String>,
     pub s3_region: Option<String>,
     pub hdfs_http: Option<String>,
-    pub hdfs_user: Option<String>,
 }
 
 impl FromStr for Uri {
@@ -108,19 +107,20 @@ impl Uri {
         match self {
             Self::Local(path) => Ok(Arc::new(Local::open(path)?)),
             Self::S3 { bucket, prefix } => {
-                let options =
-                    S3Options { endpoint: options.s3_endpoint.clone(), region: options.s3_region.clone() };
+                let options = S3Options {
+                    endpoint: options.s3_endpoint.clone(),
+                    region: options.s3_region.clone(),
+                    ..S3Options::default()
+                };
                 Ok(Arc::new(S3::connect(bucket, prefix, &options).await?))
             }
             Self::Hdfs { .. } => {
-                let options =
-                    HdfsOptions { http_address: options.hdfs_http.clone(), user: options.hdfs_user.clone() };
-                Ok(Arc::new(Hdfs::connect(&self.to_string(), &options).await?))
+                let options = HdfsOptions { http_address: options.hdfs_http.clone(), ..HdfsOptions::default() };
+                Ok(Arc::new(Hdfs::connect(&self.to_string(), &options)?))
             }
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

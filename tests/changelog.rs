@@ -589,7 +589,7 @@ async fn reading_goes_on_where_the_logs_ended_when_an_import_began() {
     let positions = tail::positions(&bench.logs).await.expect("positions");
     let closed: Vec<(&str, u64, bool)> = positions.iter().map(|p| (p.log.as_str(), p.offset, p.closed)).collect();
     assert_eq!(closed, [("audit.log", 38, false), ("audit.log.1", 76, true), ("audit.log.2.gz", 38, true)]);
-    bench.options.begin = Some(Begin::Positions(positions));
+    bench.options.begin = Some(Begin::Positions { positions, at: chrono::DateTime::UNIX_EPOCH });
     assert_eq!(bench.paths().await, "no window");
     bench.append("audit.log", "te /data/d\n");
     bench.logs.delete(&path("audit.log.2.gz"));

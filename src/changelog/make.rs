@@ -26,7 +26,11 @@ const MOSTLY_BAD_LINES: u64 = 20;
 #[derive(Debug, Clone)]
 pub enum Begin {
     /// Where the logs ended when an import began, see [`tail::positions`].
-    Positions(Vec<Position>),
+    Positions {
+        positions: Vec<Position>,
+        /// When they were taken.
+        at: DateTime<Utc>,
+    },
     /// At the first line that is not older.
     Time(DateTime<Utc>),
 }
@@ -152,15 +156,15 @@ impl Start {
     }
 
     fn first(since: Option<DateTime<Utc>>, options: &MakeOptions) -> Self {
-        let positions = match &options.begin {
-            Some(Begin::Positions(positions)) => positions.clone(),
-            _ => Vec::new(),
+        let (positions, at) = match &options.begin {
+            Some(Begin::Positions { positions, at }) => (positions.clone(), Some(*at)),
+            _ => (Vec::new(), None),
         };
         let gap = since.zip(options.not_after).filter(|(since, checkpoint)| since > checkpoint);
         Self {
             seq: 1,
             positions,
-            from: since,
+            from: since.or(at),
             since,
             gap: gap.map(|(since, checkpoint)| hole(checkpoint, since)),
             previous: None,

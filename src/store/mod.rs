@@ -5,6 +5,7 @@
 //! error and never `None`.
 
 pub mod conformance;
+pub mod count;
 pub mod hdfs;
 pub mod local;
 pub mod mem;

@@ -1,0 +1,254 @@
+//! What was typed, validated and typed once; nothing after it sees a raw string.
+
+use crate::checkpoint::{Key, State};
+use crate::cli::{LogArgs, PairArgs, RunArgs, StoreArgs};
+use crate::job::{Deletes, Job, JobError, Pair, Settings};
+use crate::report::Event;
+use crate::round::Logs;
+use crate::scope::Scope;
+use crate::store::Store;
+use crate::uri::{StoreOptions, Uri};
+use crate::zone::{self, Zone};
+use chrono::{DateTime, Utc};
+use std::path::Path;
+use std::sync::Arc;
+use syncd_parsers::dialect;
+use tracing::info;
+
+/// Something that was typed cannot be meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Usage {
+    what: String,
+    why: String,
+}
+
+impl Usage {
+    pub fn new(what: &str, why: impl std::fmt::Display) -> Self {
+        Self { what: what.to_owned(), why: why.to_string() }
+    }
+}
+
+/// What `run` needs, wherever it stood.
+pub struct RunSettings {
+    pub pair: PairArgs,
+    pub logs: LogArgs,
+    pub deletes: Option<String>,
+}
+
+/// Opens a store.
+///
+/// # Errors
+///
+/// The text is no URI, or the store's address cannot be used.
+pub async fn store(option: &str, text: &str, stores: &StoreArgs) -> anyhow::Result<Arc<dyn Store>> {
+    let uri = uri(option, text)?;
+    let opened = uri.open(&options(stores)).await;
+    opened.map_err(|error| Usage::new(&format!("{option} {uri}"), crate::apply::chain(&error)).into())
+}
+
+/// Opens both stores and the state directory.
+///
+/// # Errors
+///
+/// An option makes no sense, the state directory is in use, or a store cannot be opened.
+pub async fn job(
+    pair: &PairArgs,
+    deletes: Option<&str>,
+    events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+) -> anyhow::Result<Job> {
+    let (src, dest) = (uri("--src", &pair.src)?, uri("--dest", &pair.dest)?);
+    check_apart(&src, &dest)?;
+    let deletes = deletes.map(parse_deletes).transpose()?.unwrap_or_default();
+    let state = Arc::new(State::open(&pair.state_dir).map_err(JobError::from)?);
+    Ok(Job {
+        source: store("--src", &pair.src, &pair.stores).await?,
+        destination: store("--dest", &pair.dest, &pair.stores).await?,
+        pair: (src.to_string(), dest.to_string()),
+        state,
+        settings: Settings { deletes, ..Settings::default() },
+        events,
+        now: crate::clock::now,
+    })
+}
+
+/// Opens the log and the change log directory, and settles how lines are read.
+///
+/// # Errors
+///
+/// An option makes no sense, or a store cannot be opened.
+pub async fn logs(
+    args: &LogArgs,
+    stores: &StoreArgs,
+    state: Option<&State>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Logs> {
+    let zone: Zone = args.log_timezone.parse().map_err(|error| Usage::new("--log-timezone", error))?;
+    let at = |option: &str, text: &Option<String>| {
+        let time = text.as_deref().map(|text| zone::parse_time(text, zone, now));
+        time.transpose().map_err(|error| Usage::new(option, error))
+    };
+    let (since, until) = (at("--since", &args.since)?, at("--until", &args.until)?);
+    Ok(Logs {
+        logs: store("--audit-log-dir", &args.audit_log_dir, stores).await?,
+        change_log: store("--change-log-dir", &args.change_log_dir, stores).await?,
+        dialect: args.dialect.as_deref().map(known_dialect).transpose()?,
+        zone,
+        scope: scope(args.audit_root.as_deref(), state)?,
+        since,
+        until,
+        accept_gap: args.accept_gap,
+    })
+}
+
+/// What was typed for `run`, over what its file says.
+///
+/// # Errors
+///
+/// The file cannot be read or holds something unknown, or a setting that is needed stands nowhere.
+pub fn run(typed: RunArgs) -> anyhow::Result<RunSettings> {
+    let file = typed.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+    let needed = |name: &str, typed: Option<String>, filed: Option<String>| {
+        let missing = || Usage::new(&format!("--{name}"), "is needed, on the command line or in the file of --config");
+        typed.or(filed).ok_or_else(missing)
+    };
+    let state_dir = typed.state_dir.or(file.state_dir);
+    let stores = StoreArgs {
+        s3_endpoint: typed.stores.s3_endpoint.or(file.stores.s3_endpoint),
+        s3_region: typed.stores.s3_region.or(file.stores.s3_region),
+        hdfs_http: typed.stores.hdfs_http.or(file.stores.hdfs_http),
+    };
+    Ok(RunSettings {
+        pair: PairArgs {
+            src: needed("src", typed.src, file.src)?,
+            dest: needed("dest", typed.dest, file.dest)?,
+            state_dir: state_dir.ok_or_else(|| Usage::new("--state-dir", "is needed"))?,
+            stores,
+        },
+        logs: LogArgs {
+            audit_log_dir: needed("audit-log-dir", typed.audit_log_dir, file.audit_log_dir)?,
+            change_log_dir: needed("change-log-dir", typed.change_log_dir, file.change_log_dir)?,
+            dialect: typed.dialect.or(file.dialect),
+            audit_root: typed.audit_root.or(file.audit_root),
+            log_timezone: typed.log_timezone.or(file.log_timezone).unwrap_or_else(|| "UTC".to_owned()),
+            since: None,
+            until: None,
+            accept_gap: typed.accept_gap || file.accept_gap,
+        },
+        deletes: typed.deletes.or(file.deletes),
+    })
+}
+
+fn read_file(path: &Path) -> Result<RunArgs, Usage> {
+    let what = format!("--config {}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| Usage::new(&what, error))?;
+    toml::from_str(&text).map_err(|error| Usage::new(&what, error))
+}
+
+fn uri(option: &str, text: &str) -> Result<Uri, Usage> {
+    let uri: Uri = text.parse().map_err(|error| Usage::new(&format!("{option} {text}"), error))?;
+    uri.absolute().map_err(|error| Usage::new(option, error))
+}
+
+fn options(stores: &StoreArgs) -> StoreOptions {
+    StoreOptions {
+        s3_endpoint: stores.s3_endpoint.clone(),
+        s3_region: stores.s3_region.clone(),
+        hdfs_http: stores.hdfs_http.clone(),
+    }
+}
+
+/// A destination within its source, or the other way round, would copy itself.
+fn check_apart(src: &Uri, dest: &Uri) -> Result<(), Usage> {
+    let overlap = match (src, dest) {
+        (Uri::Local(src), Uri::Local(dest)) => src.starts_with(dest) || dest.starts_with(src),
+        (Uri::S3 { bucket: a, prefix: src }, Uri::S3 { bucket: b, prefix: dest }) => {
+            let within =
+                |one: &str, other: &str| other.is_empty() || one == other || one.starts_with(&format!("{other}/"));
+            a == b && (within(src, dest) || within(dest, src))
+        }
+        (Uri::Hdfs { authority: a, path: src }, Uri::Hdfs { authority: b, path: dest }) => {
+            a == b && (Path::new(src).starts_with(dest) || Path::new(dest).starts_with(src))
+        }
+        _ => false,
+    };
+    if overlap {
+        Err(Usage::new("--dest", format!("{dest} and the source {src} are one within the other")))
+    } else {
+        Ok(())
+    }
+}
+
+fn known_dialect(name: &str) -> Result<&'static dyn dialect::Dialect, Usage> {
+    dialect::by_name(name).ok_or_else(|| {
+        let known: Vec<&str> = dialect::all().iter().map(|dialect| dialect.name()).collect();
+        Usage::new("--dialect", format!("{name} is not known; known are {}", known.join(", ")))
+    })
+}
+
+fn scope(typed: Option<&str>, state: Option<&State>) -> anyhow::Result<Scope> {
+    let pair: Option<Pair> = state.map(|state| state.get(Key::Pair)).transpose().map_err(JobError::from)?.flatten();
+    let of_source = pair.and_then(|pair| pair.source.parse::<Uri>().ok()?.audit_root().map(str::to_owned));
+    let root = typed.map(str::to_owned).or(of_source).unwrap_or_else(|| "/".to_owned());
+    info!(audit_root = root, "paths in the log below this one concern the source");
+    Scope::new(&root).map_err(|error| Usage::new("--audit-root", error).into())
+}
+
+/// `500` or `10%`.
+fn parse_deletes(text: &str) -> Result<Deletes, Usage> {
+    let parsed = match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Deletes::Percent),
+        None => text.parse().ok().map(Deletes::Files),
+    };
+    parsed
+        .ok_or_else(|| Usage::new("--max-delete", format!("{text} is neither a number of files nor a share like 10%")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletes_are_a_number_or_a_share() {
+        assert_eq!(parse_deletes("500").ok(), Some(Deletes::Files(500)));
+        assert_eq!(parse_deletes("10%").ok(), Some(Deletes::Percent(10)));
+        for bad in ["", "x", "-1", "101%", "%", "10 %"] {
+            assert!(parse_deletes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_destination_within_its_source_is_refused() {
+        let uri = |text: &str| text.parse::<Uri>().expect("a URI");
+        for (src, dest, fine) in [
+            ("/a", "/b", true),
+            ("/a", "/a/b", false),
+            ("/a/b", "/a", false),
+            ("/a", "/ab", true),
+            ("s3://b/x", "s3://b/x/y", false),
+            ("s3://b/x", "s3://b/xy", true),
+            ("s3://b", "s3://b/y", false),
+            ("s3://b/x", "s3://c/x", true),
+            ("hdfs://n/x", "hdfs://n/x", false),
+            ("hdfs://n/x", "/x", true),
+        ] {
+            assert_eq!(check_apart(&uri(src), &uri(dest)).is_ok(), fine, "{src} {dest}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("syncd.toml");
+        let text = "src = '/a'\ndest = '/b'\nstate-dir = '/s'\naudit-log-dir = '/l'\nchange-log-dir = '/c'\nmax-delete = '5%'\n";
+        std::fs::write(&file, text).expect("writes");
+        let typed = RunArgs { config: Some(file.clone()), dest: Some("/typed".into()), ..RunArgs::default() };
+        let settings = run(typed).expect("is whole");
+        assert_eq!((settings.pair.src.as_str(), settings.pair.dest.as_str()), ("/a", "/typed"));
+        assert_eq!(settings.deletes.as_deref(), Some("5%"));
+        std::fs::write(&file, "sorce = '/a'\n").expect("writes");
+        let error =
+            run(RunArgs { config: Some(file), ..RunArgs::default() }).map(|_| ()).expect_err("is wrong").to_string();
+        assert!(error.contains("sorce"), "{error}");
+    }
+}
