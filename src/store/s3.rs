@@ -108,10 +108,14 @@ impl S3 {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] if `prefix` is not a path.
+    /// [`ErrorKind::Unsupported`] if `prefix` is not a path, [`ErrorKind::Other`] if no region is known.
     pub async fn connect(bucket: &str, prefix: &str, options: &S3Options) -> Result<Self, StoreError> {
         let keys = Keys::new(prefix).map_err(|cause| unsupported("connect", &RelPath::root(), cause))?;
         let sdk = sdk_config(options).await;
+        if sdk.region().is_none() {
+            let hint = "no region is known: set AWS_REGION, or one in the profile or the configuration";
+            return Err(StoreError::new("connect", &RelPath::root(), ErrorKind::Other).because(hint));
+        }
         let endpoint = endpoint(options, &sdk);
         let path_style = options.path_style.unwrap_or(endpoint.is_some());
         let mut config = Builder::from(&sdk).force_path_style(path_style);

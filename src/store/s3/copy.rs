@@ -3,12 +3,13 @@
 use super::super::{ErrorKind, Kind, Meta, StoreError};
 use super::attrs::{self, Metadata};
 use super::keys::copy_source;
-use super::list::{Depth, Found};
+use super::list::{Depth, Object};
 use super::put::{Target, Upload, part_bytes};
 use super::{S3, server_side};
+use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedPart, MetadataDirective};
+use aws_sdk_s3::types::{CompletedPart, MetadataDirective, StorageClass};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::ops::Range;
 use syncd_parsers::RelPath;
@@ -27,7 +28,7 @@ macro_rules! keeping {
             .set_content_language($head.content_language.clone())
             .set_content_disposition($head.content_disposition.clone())
             .set_cache_control($head.cache_control.clone())
-            .set_expires(expires(&$head))
+            .set_expires(expires($head))
             .set_website_redirect_location($head.website_redirect_location.clone())
             .set_storage_class($head.storage_class.clone())
             .set_server_side_encryption($head.server_side_encryption.clone())
@@ -50,8 +51,13 @@ impl S3 {
         };
         let mut metadata = head.metadata.clone().unwrap_or_default();
         attrs::overlay(&mut metadata, Kind::File, meta);
-        let target = Target { op: "set_attrs", path: path.clone(), key: key.clone() };
-        self.copy(&key, &target, &head, metadata).await
+        let (to, object) = (Target { op: "set_attrs", path: path.clone(), key }, shown(&head));
+        if object.len > self.limits.copy_bytes {
+            return self.copy_parts(&to.key, &to, &head, metadata).await;
+        }
+        let request = self.copy_request(&to.key, &to, object.tag.as_deref());
+        let request = keeping!(request, &head, metadata).metadata_directive(MetadataDirective::Replace);
+        send_copy(request, &to).await
     }
 
     async fn rewrite_marker(&self, path: &RelPath, meta: &Meta) -> Result<(), StoreError> {
@@ -82,7 +88,9 @@ impl S3 {
 
     async fn move_file(&self, from: &RelPath, to: &RelPath) -> Result<(), StoreError> {
         let (from_key, to_key) = (self.file_key("rename", from)?, self.file_key("rename", to)?);
-        self.copy_object(&from_key, &Target { op: "rename", path: from.clone(), key: to_key }).await?;
+        let to = Target { op: "rename", path: from.clone(), key: to_key };
+        let head = self.source_head(&from_key, &to).await?;
+        self.copy_object(&from_key, &shown(&head), &to).await?;
         self.delete("rename", from, vec![from_key]).await
     }
 
@@ -92,10 +100,11 @@ impl S3 {
         let mut token = None;
         loop {
             let page = self.page(("rename", from), &old, Depth::All, token).await?;
-            let keys = page.found.into_iter().map(|found| utf8_key("rename", from, found));
-            let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
-            self.copy_all(from, &keys, &old, &new).await?;
-            self.delete("rename", from, keys).await?;
+            let objects = page.found.into_iter().filter_map(|found| found.object.map(|object| (found.key, object)));
+            let objects = objects.map(|(key, object)| Ok((utf8_key("rename", from, key)?, object)));
+            let objects: Vec<(String, Object)> = objects.collect::<Result<_, StoreError>>()?;
+            self.copy_all(from, &objects, &old, &new).await?;
+            self.delete("rename", from, objects.into_iter().map(|(key, _)| key).collect()).await?;
             token = page.next;
             if token.is_none() {
                 return Ok(());
@@ -103,41 +112,41 @@ impl S3 {
         }
     }
 
-    async fn copy_all(&self, path: &RelPath, keys: &[String], old: &str, new: &str) -> Result<(), StoreError> {
-        let renamed = |key: &String| format!("{new}{}", key.strip_prefix(old).unwrap_or(key));
-        let pairs: Vec<_> = keys.iter().map(|key| (key.clone(), renamed(key))).collect();
-        let copies = pairs.into_iter().map(|(from, to)| {
-            let (s3, target) = (self.clone(), Target { op: "rename", path: path.clone(), key: to });
-            async move { s3.copy_object(&from, &target).await }
-        });
-        stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await
-    }
-
-    async fn copy_object(&self, from: &str, to: &Target) -> Result<(), StoreError> {
-        let Some(head) = self.head(to.op, &to.path, from).await? else {
-            return Err(StoreError::new(to.op, &to.path, ErrorKind::Changed).because(format!("`{from}` went away")));
-        };
-        let metadata = head.metadata.clone().unwrap_or_default();
-        self.copy(from, to, &head, metadata).await
-    }
-
-    /// A copy of the version that `head` shows, with `metadata`.
-    async fn copy(
+    async fn copy_all(
         &self,
-        from: &str,
-        to: &Target,
-        head: &HeadObjectOutput,
-        metadata: Metadata,
+        path: &RelPath,
+        objects: &[(String, Object)],
+        old: &str,
+        new: &str,
     ) -> Result<(), StoreError> {
-        let len = head.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
-        if len > self.limits.copy_bytes {
-            return self.copy_parts(from, to, head, metadata, len).await;
+        let copies = objects.iter().cloned().map(|(from, object)| {
+            let key = format!("{new}{}", from.strip_prefix(old).unwrap_or(&from));
+            let (s3, to) = (self.clone(), Target { op: "rename", path: path.clone(), key });
+            async move { s3.copy_object(&from, &object, &to).await }
+        });
+        stream::iter(copies.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// A copy of the version of `from` that was seen as `object`, with its metadata.
+    async fn copy_object(&self, from: &str, object: &Object, to: &Target) -> Result<(), StoreError> {
+        if object.len > self.limits.copy_bytes {
+            let head = self.source_head(from, to).await?;
+            let metadata = head.metadata.clone().unwrap_or_default();
+            return self.copy_parts(from, to, &head, metadata).await;
         }
+        let request = self.copy_request(from, to, object.tag.as_deref());
+        let class = object.class.as_deref().map(StorageClass::from);
+        send_copy(request.set_storage_class(class).metadata_directive(MetadataDirective::Copy), to).await
+    }
+
+    async fn source_head(&self, from: &str, to: &Target) -> Result<HeadObjectOutput, StoreError> {
+        let gone = || StoreError::new(to.op, &to.path, ErrorKind::Changed).because(format!("`{from}` went away"));
+        self.head(to.op, &to.path, from).await?.ok_or_else(gone)
+    }
+
+    fn copy_request(&self, from: &str, to: &Target, tag: Option<&str>) -> CopyObjectFluentBuilder {
         let request = self.client.copy_object().bucket(&self.bucket).key(&to.key);
-        let request = request.copy_source(copy_source(&self.bucket, from)).set_copy_source_if_match(head.e_tag.clone());
-        let request = keeping!(request, *head, metadata).metadata_directive(MetadataDirective::Replace);
-        let done = request.customize().config_override(server_side()).send().await.map_err(|error| to.failed(error))?;
-        to.some(done.copy_object_result().and_then(|result| result.e_tag())).map(drop)
+        request.copy_source(copy_source(&self.bucket, from)).set_copy_source_if_match(tag.map(attrs::quoted_tag))
     }
 
     async fn copy_parts(
@@ -146,16 +155,16 @@ impl S3 {
         to: &Target,
         head: &HeadObjectOutput,
         metadata: Metadata,
-        len: u64,
     ) -> Result<(), StoreError> {
+        let Object { len, tag, .. } = shown(head);
         let request = self.client.create_multipart_upload().bucket(&self.bucket).key(&to.key);
-        let request = keeping!(request, *head, metadata).checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let upload = request.send().await.map_err(|error| to.failed(error))?;
+        // Without a checksum algorithm: MinIO would then want the checksums of parts that it copied itself and does not tell.
+        let upload = keeping!(request, head, metadata).send().await.map_err(|error| to.failed(error))?;
         let upload = Upload { s3: self.clone(), at: to.clone(), id: to.some(upload.upload_id())? };
         let size = part_bytes(self.limits.copy_part_bytes, len);
         let parts = (1_i32..).zip((0..len).step_by(usize::try_from(size).unwrap_or(usize::MAX)));
         let parts = parts.map(|(number, start)| {
-            let (upload, source) = (upload.clone(), (from.to_owned(), head.e_tag.clone()));
+            let (upload, source) = (upload.clone(), (from.to_owned(), tag.clone()));
             async move { upload.copy_part(source, number, start..len.min(start + size)).await }
         });
         let parts = stream::iter(parts).buffer_unordered(AT_ONCE).try_collect().await;
@@ -173,17 +182,29 @@ impl Upload {
         let request = self.s3.client.upload_part_copy().bucket(&self.s3.bucket).key(&self.at.key).upload_id(&self.id);
         let request = request.part_number(number).copy_source(copy_source(&self.s3.bucket, &from));
         let request = request.copy_source_range(format!("bytes={}-{}", range.start, range.end - 1));
-        let request = request.set_copy_source_if_match(tag).customize().config_override(server_side());
+        let request = request.set_copy_source_if_match(tag.as_deref().map(attrs::quoted_tag));
+        let request = request.customize().config_override(server_side());
         let done = request.send().await.map_err(|error| self.at.failed(error))?;
         let result = done.copy_part_result();
         let part = CompletedPart::builder().part_number(number);
-        let part = part.e_tag(self.at.some(result.and_then(|result| result.e_tag()))?);
-        Ok(part.set_checksum_crc32(result.and_then(|result| result.checksum_crc32.clone())).build())
+        Ok(part.e_tag(self.at.some(result.and_then(|result| result.e_tag()))?).build())
     }
 }
 
+async fn send_copy(request: CopyObjectFluentBuilder, to: &Target) -> Result<(), StoreError> {
+    let done = request.customize().config_override(server_side()).send().await.map_err(|error| to.failed(error))?;
+    to.some(done.copy_object_result().and_then(|result| result.e_tag())).map(drop)
+}
+
+/// What a listing would show of the same object.
+fn shown(head: &HeadObjectOutput) -> Object {
+    let len = head.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
+    let class = head.storage_class().map(|class| class.as_str().to_owned());
+    Object { len, tag: head.e_tag().map(attrs::bare_tag), class }
+}
+
 /// The key of an object in a listing, for requests that name it.
-pub(super) fn utf8_key(op: &'static str, path: &RelPath, found: Found) -> Result<String, StoreError> {
+pub(super) fn utf8_key(op: &'static str, path: &RelPath, key: Vec<u8>) -> Result<String, StoreError> {
     let refuse = |_| StoreError::new(op, path, ErrorKind::Unsupported).because("a key below it is not UTF-8");
-    String::from_utf8(found.key).map_err(refuse)
+    String::from_utf8(key).map_err(refuse)
 }

@@ -26,6 +26,8 @@ pub(super) struct Found {
 pub(super) struct Object {
     pub(super) len: u64,
     pub(super) tag: Option<String>,
+    /// `None` for the standard one.
+    pub(super) class: Option<String>,
 }
 
 /// One page, and the token of the next if there is one.
@@ -44,6 +46,7 @@ pub(super) enum Depth {
 }
 
 const PAGE: i32 = 1000;
+const STANDARD: &str = "STANDARD";
 
 impl S3 {
     /// The first key that begins with `prefix`: the marker itself, if there is one.
@@ -91,7 +94,8 @@ fn found(answer: &ListObjectsV2Output) -> Vec<Found> {
     let objects = answer.contents().iter().filter_map(|object| {
         let len = object.size().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
         let tag = object.e_tag().map(bare_tag);
-        Some(Found { key: spelled(object.key()?), object: Some(Object { len, tag }) })
+        let class = object.storage_class().map(|class| class.as_str().to_owned()).filter(|class| class != STANDARD);
+        Some(Found { key: spelled(object.key()?), object: Some(Object { len, tag, class }) })
     });
     let prefixes = answer.common_prefixes().iter();
     let prefixes = prefixes.filter_map(|common| Some(Found { key: spelled(common.prefix()?), object: None }));
@@ -233,7 +237,7 @@ mod tests {
     fn listed(names: &[&str]) -> Vec<String> {
         let mut merge = Merge::default();
         for name in names {
-            let object = (!name.ends_with('/')).then_some(Object { len: 1, tag: None });
+            let object = (!name.ends_with('/')).then_some(Object { len: 1, tag: None, class: None });
             merge.take(name.as_bytes(), object);
         }
         merge.finish();
@@ -280,9 +284,9 @@ mod tests {
     #[test]
     fn an_empty_marker_is_the_directory_itself_and_a_full_one_is_odd() {
         let mut merge = Merge::default();
-        merge.take(b"", Some(Object { len: 0, tag: None }));
+        merge.take(b"", Some(Object { len: 0, tag: None, class: None }));
         assert!(merge.ready.is_empty());
-        merge.take(b"", Some(Object { len: 1, tag: None }));
+        merge.take(b"", Some(Object { len: 1, tag: None, class: None }));
         assert!(matches!(merge.ready.pop_front(), Some(Listed::Odd(_))));
     }
 
@@ -290,7 +294,7 @@ mod tests {
     fn few_names_wait_in_a_large_directory() {
         let mut merge = Merge::default();
         for nr in 0..10_000 {
-            merge.take(format!("f{nr:05}").as_bytes(), Some(Object { len: 1, tag: None }));
+            merge.take(format!("f{nr:05}").as_bytes(), Some(Object { len: 1, tag: None, class: None }));
             assert!(merge.waiting.len() <= 1);
         }
         assert_eq!(merge.ready.len(), 9_999);

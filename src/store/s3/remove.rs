@@ -48,7 +48,7 @@ impl S3 {
         let (mut token, mut any) = (None, false);
         loop {
             let page = self.page(("remove_tree", path), prefix, Depth::All, token).await?;
-            let keys = page.found.into_iter().map(|found| utf8_key("remove_tree", path, found));
+            let keys = page.found.into_iter().map(|found| utf8_key("remove_tree", path, found.key));
             let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
             any |= !keys.is_empty();
             self.delete("remove_tree", path, keys).await?;
