@@ -242,6 +242,30 @@ async fn a_log_that_was_compressed_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn a_log_that_stays_beside_its_compressed_form_is_read_once() {
+    let mut bench = Bench::new();
+    bench.logs.write(&path("audit.log.1.gz"), gzip(lines(0, "a b").as_bytes()).await);
+    bench.write("audit.log.1", &lines(0, "a b"));
+    assert_eq!(bench.paths().await, "a b");
+    bench.logs.delete(&path("audit.log.1"));
+    assert_eq!(bench.paths().await, "no window");
+}
+
+#[tokio::test]
+async fn logs_that_begin_with_the_same_line_are_told_apart() {
+    let mut bench = Bench::new();
+    let first = "2022-06-01T00:00:00.000 read the header\n".to_owned();
+    bench.write("one.log", &first);
+    assert_eq!(bench.paths().await, "");
+    bench.write("one.log", &(first.clone() + &lines(1, "a")));
+    bench.write("two.log", &(first.clone() + &lines(2, "b")));
+    assert_eq!(bench.paths().await, "a b");
+    bench.append("two.log", &lines(3, "c"));
+    bench.append("one.log", &lines(4, "d"));
+    assert_eq!(bench.paths().await, "d c");
+}
+
+#[tokio::test]
 async fn members_that_stand_one_after_another_in_a_file_are_one_log() {
     let mut bench = Bench::new();
     let members = [gzip(lines(0, "a").as_bytes()).await, gzip(lines(1, "b").as_bytes()).await].concat();
