@@ -10,6 +10,7 @@ use syncd::changelog::{
     Applied, Begin, ChangelogError, Made, MakeOptions, Manifest, after, chain, changes, make, manifest,
 };
 use syncd::scope::Scope;
+use syncd::store::local::Local;
 use syncd::store::mem::Memory;
 use syncd::store::{ErrorKind, Time};
 use syncd::tail;
@@ -241,6 +242,30 @@ async fn a_log_that_was_compressed_is_not_read_again() {
 }
 
 #[tokio::test]
+async fn a_log_that_stays_beside_its_compressed_form_is_read_once() {
+    let mut bench = Bench::new();
+    bench.logs.write(&path("audit.log.1.gz"), gzip(lines(0, "a b").as_bytes()).await);
+    bench.write("audit.log.1", &lines(0, "a b"));
+    assert_eq!(bench.paths().await, "a b");
+    bench.logs.delete(&path("audit.log.1"));
+    assert_eq!(bench.paths().await, "no window");
+}
+
+#[tokio::test]
+async fn logs_that_begin_with_the_same_line_are_told_apart() {
+    let mut bench = Bench::new();
+    let first = "2022-06-01T00:00:00.000 read the header\n".to_owned();
+    bench.write("one.log", &first);
+    assert_eq!(bench.paths().await, "");
+    bench.write("one.log", &(first.clone() + &lines(1, "a")));
+    bench.write("two.log", &(first.clone() + &lines(2, "b")));
+    assert_eq!(bench.paths().await, "a b");
+    bench.append("two.log", &lines(3, "c"));
+    bench.append("one.log", &lines(4, "d"));
+    assert_eq!(bench.paths().await, "d c");
+}
+
+#[tokio::test]
 async fn members_that_stand_one_after_another_in_a_file_are_one_log() {
     let mut bench = Bench::new();
     let members = [gzip(lines(0, "a").as_bytes()).await, gzip(lines(1, "b").as_bytes()).await].concat();
@@ -320,6 +345,16 @@ async fn a_record_that_the_lines_after_the_pass_give_another_reading_is_read_aga
     bench.append("audit.log", &lines(5, "p q r s t u v w"));
     let window = bench.pass().await.window.expect("a window");
     assert_eq!(window.positions[0].open, 0, "too far away to be of that record");
+}
+
+#[tokio::test]
+async fn lines_that_were_read_again_without_news_are_not_written() {
+    let mut bench = Bench::new();
+    bench.write("a.log", &(lines(0, "a") + "2022-06-01T00:00:01.000 long /data/b\nc end\n"));
+    bench.pass().await;
+    bench.options.seen = tail::Seen::default();
+    bench.write("b.log", &lines(2, "d"));
+    assert_eq!(bench.paths().await, "d");
 }
 
 #[tokio::test]
@@ -430,6 +465,23 @@ async fn a_log_that_retention_removes_after_it_was_read_is_no_gap() {
 }
 
 #[tokio::test]
+async fn a_log_that_was_read_to_its_end_only_after_its_rotation_is_closed_too() {
+    let mut bench = Bench::new();
+    bench.write("audit.log", &lines(0, "a"));
+    bench.rename("audit.log", "audit.log.1");
+    bench.write("audit.log", &lines(5, "b"));
+    bench.options.until = Some(time("2022-06-01T00:00:00Z"));
+    assert_eq!(bench.paths().await, "no window");
+    bench.options.until = Some(time("2022-06-01T00:00:07Z"));
+    bench.write("audit.log.1", &lines(0, "a c d"));
+    assert_eq!(bench.paths().await, "a c d b");
+    bench.write("audit.log.1", &lines(0, "a c d e"));
+    assert_eq!(bench.paths().await, "e");
+    bench.logs.delete(&path("audit.log.1"));
+    assert_eq!(bench.paths().await, "no window");
+}
+
+#[tokio::test]
 async fn a_listing_that_lacks_a_file_for_a_moment_is_no_gap() {
     let mut bench = Bench::new();
     bench.write("audit.log", &lines(0, "a"));
@@ -455,7 +507,7 @@ async fn an_empty_or_missing_log_directory_is_an_error() {
     let mut bench = Bench::new();
     let error = bench.try_pass().await.expect_err("no logs");
     assert!(matches!(error, ChangelogError::NoLogs), "{error}");
-    bench.logs.fail_next("list", &RelPath::root(), ErrorKind::NotFound);
+    bench.logs.fail_next("identity", &RelPath::root(), ErrorKind::NotFound);
     let error = bench.try_pass().await.expect_err("no directory");
     assert!(matches!(error, ChangelogError::NoLogs), "{error}");
     bench.write("audit.log", "");
@@ -769,6 +821,69 @@ async fn a_log_of_many_blocks_gives_what_one_block_gives() {
     }
     assert_eq!(results[0].2[0].offset, text.len() as u64);
     assert!(results[0] == results[2] && results[1] == results[2]);
+}
+
+// ---- real formats and stores
+
+fn hdfs(second: u32, request: &str) -> String {
+    format!(
+        "2022-06-01 12:00:{second:02},250 INFO FSNamesystem.audit: allowed=true\tugi=etl (auth:SIMPLE)\tip=/10.0.0.7\t{request}\tproto=rpc\n"
+    )
+}
+
+#[tokio::test]
+async fn the_dialect_of_the_logs_is_found_and_kept() {
+    let mut bench = Bench::new();
+    bench.options = MakeOptions::new(Scope::new("/data").expect("a root"), "Asia/Shanghai".parse().expect("a zone"));
+    let requests = [
+        "cmd=create\tsrc=/data/t/x=1\tdst=null\tperm=etl:etl:rw-r--r--",
+        "cmd=listStatus\tsrc=/data\tdst=null\tperm=null",
+        "cmd=rename\tsrc=/data/t\tdst=/tmp/t\tperm=etl:etl:rwxr-xr-x",
+        "cmd=rename (options=[OVERWRITE])\tsrc=/tmp/u\tdst=/data/u\tperm=etl:etl:rwxr-xr-x",
+        "cmd=delete\tsrc=/elsewhere\tdst=null\tperm=null",
+    ];
+    let text: String = requests.iter().zip(0..).map(|(request, second)| hdfs(second, request)).collect();
+    bench.write("hdfs-audit.log", &text);
+    let window = bench.pass().await.window.expect("a window");
+    assert_eq!((window.dialect.as_str(), window.lines, window.ignored, window.outside), ("hdfs", 5, 1, 1));
+    assert_eq!(window.to, time("2022-06-01T04:00:03.250Z"));
+    let read: Vec<Change> = changes(&bench.out, &window).try_collect().await.expect("readable");
+    let said: Vec<String> = read.iter().map(|change| format!("{:?} {}", change.op, change.path)).collect();
+    assert_eq!(said, ["Write t/x=1", "Delete t", "Rescan u"]);
+    assert_eq!(read[0].user.as_deref(), Some("etl"));
+    assert_eq!(read[1].offset, text.find("2022-06-01 12:00:02").expect("the third line") as u64);
+    bench.append("hdfs-audit.log", &hdfs(9, "cmd=mkdirs\tsrc=/data/m\tdst=null\tperm=etl:etl:rwxr-xr-x"));
+    assert_eq!(bench.pass().await.window.expect("a window").dialect, "hdfs");
+}
+
+#[tokio::test]
+async fn logs_of_no_known_format_ask_for_the_dialect() {
+    let mut bench = Bench::new();
+    bench.options.dialect = None;
+    bench.write("audit.log", "hello\nworld\n");
+    assert!(matches!(bench.try_pass().await, Err(ChangelogError::UnknownDialect)));
+}
+
+#[tokio::test]
+async fn directories_of_the_local_file_system_do_as_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("logs")).expect("made");
+    std::fs::write(at("logs/audit.log"), lines(0, "a b")).expect("written");
+    let logs = Local::open(&at("logs")).expect("opened");
+    let out = Local::open(&at("out")).expect("opened");
+    let mut options = MakeOptions::new(Scope::new("/data").expect("a root"), Zone::UTC);
+    options.dialect = Some(&Words);
+    let nowhere = Local::open(&at("nowhere")).expect("opened");
+    assert!(matches!(make(&nowhere, &out, &options).await, Err(ChangelogError::NoLogs)));
+    let first = make(&logs, &out, &options).await.expect("a pass");
+    options.seen = first.seen;
+    std::fs::rename(at("logs/audit.log"), at("logs/audit.log.1")).expect("renamed");
+    std::fs::write(at("logs/audit.log"), lines(5, "c")).expect("written");
+    let second = make(&logs, &out, &options).await.expect("a pass").window.expect("a window");
+    let read: Vec<Change> = changes(&out, &second).try_collect().await.expect("readable");
+    assert_eq!(read.iter().map(|change| change.path.to_string()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(after(&out, None).await.expect("a chain").len(), 2);
 }
 
 // ---- any history

@@ -103,6 +103,7 @@ impl MakeOptions {
 ///
 /// Lines are lost ([`ChangelogError::Gap`]), there are no logs or they are of another dialect, or a store fails.
 pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> Result<Made, ChangelogError> {
+    logs.identity().await.map_err(TailError::from).map_err(no_logs)?;
     let last = read::last(out).await?;
     let start = Start::new(last, options)?;
     let meaning = Arc::new(meaning(logs, &start, options).await?);
@@ -352,11 +353,13 @@ impl<'a> Draft<'a> {
         let (meaning, log, from) = (Arc::clone(&self.meaning), file.name.clone(), file.offset());
         self.spooling(move |spool| {
             let (mut crop, used) = lines::reap(&meaning, &log, &block);
-            spool.write(&std::mem::take(&mut crop.json))?;
-            let end = (block.offset + used.bytes as u64).max(from);
-            part.hash.update(between(&block, from, end));
-            (part.end, part.open) = (end, used.open as u64);
-            part.crop.add(crop);
+            let end = block.offset + used.bytes as u64;
+            if end > from {
+                spool.write(&std::mem::take(&mut crop.json))?;
+                part.hash.update(between(&block, from, end));
+                (part.end, part.open) = (end, used.open as u64);
+                part.crop.add(crop);
+            }
             part.rest = block.bytes.split_off(used.bytes);
             part.rest_len = part.rest.len() as u64;
             Ok(part)
@@ -374,9 +377,9 @@ impl<'a> Draft<'a> {
         if offset > file.offset() {
             let sha256 = hex(&hash.finalize());
             self.logs.push(LogRange { log, fingerprint, from: file.offset(), to: offset, sha256 });
-            self.tally.add(&crop.tally);
-            lines::keep(&mut self.bad, crop.bad);
         }
+        self.tally.add(&crop.tally);
+        lines::keep(&mut self.bad, crop.bad);
         if let End::Reached { torn } = end {
             self.note_end(file, offset, rest_len, torn);
             self.ends.extend(crop.last_time.map(|last| (file.name.clone(), last)));

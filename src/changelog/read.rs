@@ -38,6 +38,10 @@ pub struct Applied {
 ///
 /// The directory cannot be listed; one that does not exist has no windows.
 pub async fn chain(out: &dyn Store) -> Result<Vec<WindowName>, ChangelogError> {
+    match out.identity().await {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(Vec::new()),
+        identity => identity?,
+    };
     let mut listed = out.list(&RelPath::root());
     let mut names = Vec::new();
     loop {

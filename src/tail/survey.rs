@@ -381,16 +381,23 @@ fn contend(files: &mut [LogFile]) {
 
 /// Says of each file whether it grows no more, and whether there is anything new to find in it.
 fn close(files: &mut [LogFile], seen: &Seen) {
-    let new: Vec<Option<NaiveDateTime>> =
-        files.iter().filter(|file| file.known.is_none()).map(|file| file.born).collect();
+    let born = |file: &LogFile| (file.name.clone(), file.born);
+    let new: Vec<Option<NaiveDateTime>> = files.iter().filter(|file| file.known.is_none()).map(|f| f.born).collect();
+    let all: HashMap<String, Option<NaiveDateTime>> = files.iter().map(born).collect();
     for file in files {
         let younger = |born: &Option<NaiveDateTime>| match (born, file.born) {
             (Some(born), Some(own)) => *born > own,
             _ => file.known.is_some(),
         };
-        file.closing = stays_closed(file) || new.iter().any(younger);
+        let replaced = unrotated(&file.name).any(|name| all.get(name).is_some_and(younger));
+        file.closing = stays_closed(file) || new.iter().any(younger) || replaced;
         file.idle = is_idle(file, seen);
     }
+}
+
+/// What a file may have been called before a rotation gave it more of a name.
+fn unrotated(name: &str) -> impl Iterator<Item = &str> {
+    name.char_indices().filter(|(_, c)| ['.', '-'].contains(c)).map(|(at, _)| &name[..at])
 }
 
 /// A file that was closed and grew all the same is not closed: its writer was slow, or is another one.
