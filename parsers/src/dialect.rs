@@ -63,3 +63,22 @@ pub fn likely(sample: &[u8]) -> Option<&'static str> {
     let best = ALL.iter().map(count).max_by_key(|(records, _, _)| *records)?;
     (best.0 > 0 && best.0 >= best.1).then_some(best.2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dialect_is_found_by_its_name() {
+        for dialect in all() {
+            assert_eq!(by_name(dialect.name()).map(Dialect::name), Some(dialect.name()));
+        }
+        assert!(by_name("s3").is_none());
+    }
+
+    #[test]
+    fn no_dialect_is_likely_of_what_none_can_read() {
+        assert_eq!(likely(b""), None);
+        assert_eq!(likely(b"Nov 21 03:51:07 host sshd[1]: hello\n"), None);
+    }
+}

@@ -14,7 +14,7 @@ use nom::{IResult, Parser};
 
 /// How far into a record `allowed=` may stand, in bytes: time, level, logger, host names.
 const HEAD_MAX: usize = 512;
-/// How many fields of one record are looked at. Nine lines of ordinary fields fit.
+/// How many fields of one record are looked at; one that has as many is set aside. Nine lines of ordinary fields fit.
 const MARKS_MAX: usize = 96;
 /// How many of them need no allocation: more than any record has whose names look like names.
 const MARKS_INLINE: usize = 12;
@@ -158,8 +158,6 @@ pub struct Marks<'a> {
     len: usize,
     /// All of them, once they are too many for `inline`.
     spilled: Vec<Mark>,
-    /// There are more than are kept here.
-    pub overflowed: bool,
 }
 
 /// A command of a record, with the place where its `src` begins. Most records have one; a name may forge
@@ -171,6 +169,14 @@ pub struct Request<'a> {
     src: usize,
 }
 
+/// How one request of a record stands among the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    pub allowed: bool,
+    /// Another request follows on the line.
+    pub may_be_cut: bool,
+}
+
 /// One way to read what follows a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading<'a> {
@@ -179,10 +185,20 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Marks<'a> {
+    /// # Errors
+    ///
+    /// There are more than anyone but a forger writes.
+    pub fn of(record: &'a [u8], head: &Head) -> Result<Self, ParseError> {
+        let marks = Self::of_beginning(record, head);
+        let is_whole = marks.len < MARKS_MAX;
+        is_whole.then_some(marks).ok_or(ParseError::malformed(head.end, "fewer fields"))
+    }
+
+    /// The first of them, however many there are.
     #[must_use]
-    pub fn of(record: &'a [u8], head: &Head) -> Self {
-        let (separator, inline, spilled) = (head.separator, [NO_MARK; MARKS_INLINE], Vec::new());
-        let mut marks = Self { record, separator, inline, len: 0, spilled, overflowed: false };
+    pub fn of_beginning(record: &'a [u8], head: &Head) -> Self {
+        let inline = [NO_MARK; MARKS_INLINE];
+        let mut marks = Self { record, separator: head.separator, inline, len: 0, spilled: Vec::new() };
         match head.separator {
             Separator::Tab => {
                 memchr_iter(b'\t', &record[head.end..]).for_each(|at| marks.mark(head.end + at, head.end + at + 1));
@@ -202,12 +218,11 @@ impl<'a> Marks<'a> {
     }
 
     fn mark(&mut self, separator: usize, at: usize) {
-        let Ok((rest, key)) = key(&self.record[at..]) else { return };
-        if self.len == MARKS_MAX {
-            self.overflowed = true;
-            return;
+        if let Ok((rest, key)) = key(&self.record[at..])
+            && self.len < MARKS_MAX
+        {
+            self.push(Mark { key, separator, at, value: self.record.len() - rest.len() });
         }
-        self.push(Mark { key, separator, at, value: self.record.len() - rest.len() });
     }
 
     fn push(&mut self, mark: Mark) {
@@ -235,13 +250,44 @@ impl<'a> Marks<'a> {
         Some(&self.record[self.all()[index].value..end])
     }
 
+    /// The first command there is.
+    #[must_use]
+    pub fn first_request(&self) -> Option<Request<'a>> {
+        self.requests().next()
+    }
+
     /// The commands of the record's first line; of later lines only if the first has none. (A later line
     /// that begins a record is read as a record by itself.)
-    pub fn requests(&self) -> impl Iterator<Item = Request<'a>> {
+    fn requests(&self) -> impl Iterator<Item = Request<'a>> {
         let first = self.first(Key::Cmd).unwrap_or(self.len);
         let end = memchr(b'\n', self.record).unwrap_or(self.record.len());
         let is_eligible = move |index: &usize| *index == first || self.all()[*index].separator < end;
         (first..self.len).filter(is_eligible).filter_map(|index| self.request(index))
+    }
+
+    /// Reads every request. One that can be read explains the record; if none can, the last error says why.
+    ///
+    /// Several on one line: a name or a user that looks like fields, or a record that a crash cut off and the
+    /// next one ran into. Whose `allowed=` is whose cannot be told then, so all count as allowed.
+    ///
+    /// # Errors
+    ///
+    /// There is no request (the record is incomplete), or none can be read.
+    pub fn read_requests(
+        &self,
+        allowed: bool,
+        mut read: impl FnMut(&Request<'a>, Standing) -> Result<(), ParseError>,
+    ) -> Result<(), ParseError> {
+        let mut requests = self.requests().peekable();
+        let mut standing = Standing { allowed, may_be_cut: false };
+        let mut result = Err(ParseError::incomplete(self.record.len(), "cmd= and src="));
+        while let Some(request) = requests.next() {
+            standing.may_be_cut = requests.peek().is_some();
+            standing.allowed |= standing.may_be_cut;
+            let this = read(&request, standing);
+            result = if result.is_ok() { result } else { this };
+        }
+        result
     }
 
     /// The command at a mark, if it is one: the very next field is `src`.
@@ -257,6 +303,12 @@ impl<'a> Marks<'a> {
     #[must_use]
     pub fn column(&self, request: &Request) -> usize {
         self.all()[request.src].value
+    }
+
+    /// The error of a request that has no reading.
+    #[must_use]
+    pub fn incomplete(&self) -> ParseError {
+        ParseError::incomplete(self.record.len(), "dst= and perm=")
     }
 
     /// Every way to read the request: `src` ends at any `dst=` after it, `dst` at any `perm=` after that

@@ -4,7 +4,7 @@
 use crate::change::{Entry, Op};
 use crate::dialect::Dialect;
 use crate::error::ParseError;
-use crate::field::{self, Head, Marks, READINGS_MAX, Reading, Request};
+use crate::field::{self, Marks, READINGS_MAX, Reading, Request, Standing};
 use crate::sink::Sink;
 use chrono::NaiveDateTime;
 use std::borrow::Cow;
@@ -36,70 +36,41 @@ impl Dialect for Hdfs {
 
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
         let head = field::head(record)?;
-        let marks = Marks::of(record, &head);
-        if marks.overflowed {
-            return Err(ParseError::malformed(head.end, "fewer fields"));
-        }
+        let marks = Marks::of(record, &head)?;
         let before = out.len();
-        let result = self.parse_fields(record, &head, &marks, out);
+        let mut sink = Sink::new(&head, &marks, out);
+        let result = marks
+            .read_requests(head.allowed, |request, standing| self.parse_request(request, standing, &marks, &mut sink));
         result.inspect_err(|_| out.truncate(before)).map(|()| head.time)
     }
 
-    fn salvage(&self, record: &[u8], out: &mut Vec<Entry>) {
-        let Ok(head) = field::head(record) else { return };
-        let marks = Marks::of(record, &head);
-        let first = marks.requests().next();
-        if let Some(request) = first.filter(|_| head.allowed) {
+    fn salvage(&self, line: &[u8], out: &mut Vec<Entry>) {
+        let Ok(head) = field::head(line) else { return };
+        let marks = Marks::of_beginning(line, &head);
+        if let Some(request) = marks.first_request().filter(|_| head.allowed) {
             self.salvage_request(&request, &marks, &mut Sink::new(&head, &marks, out));
         }
     }
 }
 
 impl Hdfs {
-    fn parse_fields(&self, record: &[u8], head: &Head, marks: &Marks, out: &mut Vec<Entry>) -> Result<(), ParseError> {
-        let mut requests = marks.requests();
-        let first = requests.next().ok_or(ParseError::incomplete(record.len(), "cmd= and src="))?;
-        let mut sink = Sink::new(head, marks, out);
-        match requests.next() {
-            None => self.parse_request(record, &first, head.allowed, marks, &mut sink),
-            Some(_) => self.parse_several(record, marks, &mut sink),
-        }
-    }
-
-    /// More than one command on a line: a name or a user that looks like fields, or a record that a crash
-    /// cut off and the next one ran into. Whose `allowed=` is whose cannot be told.
-    fn parse_several(&self, record: &[u8], marks: &Marks, sink: &mut Sink) -> Result<(), ParseError> {
-        let mut requests = marks.requests().peekable();
-        let mut result = Ok(());
-        let mut has_reading = false;
-        while let Some(request) = requests.next() {
-            if requests.peek().is_some() {
-                self.salvage_request(&request, marks, sink);
-            }
-            let read = self.parse_request(record, &request, true, marks, sink);
-            has_reading |= read.is_ok();
-            result = read;
-        }
-        if has_reading { Ok(()) } else { result }
-    }
-
     fn parse_request(
         &self,
-        record: &[u8],
         request: &Request,
-        allowed: bool,
+        standing: Standing,
         marks: &Marks,
         sink: &mut Sink,
     ) -> Result<(), ParseError> {
-        let command = if allowed { Command::of(request.command) } else { Command::Ignored };
+        if standing.may_be_cut {
+            self.salvage_request(request, marks, sink);
+        }
+        let command = if standing.allowed { Command::of(request.command) } else { Command::Ignored };
         let mut readings = marks.readings(request).peekable();
-        if readings.peek().is_none() {
-            return Err(ParseError::incomplete(record.len(), "dst= and perm="));
+        readings.peek().ok_or_else(|| marks.incomplete())?;
+        match command {
+            Command::Ignored => Ok(()),
+            command => self.name_all(command, readings, marks.column(request), sink),
         }
-        if command == Command::Ignored {
-            return Ok(());
-        }
-        self.name_all(command, readings, marks.column(request), sink)
     }
 
     /// Names what each reading names.

@@ -4,7 +4,7 @@
 use crate::change::{Entry, Op};
 use crate::dialect::Dialect;
 use crate::error::ParseError;
-use crate::field::{self, Key, Marks, READINGS_MAX, Reading, Request};
+use crate::field::{self, Key, Marks, READINGS_MAX, Reading, Request, Standing};
 use crate::sink::Sink;
 use chrono::NaiveDateTime;
 use memchr::{memchr, memchr2, memmem};
@@ -24,63 +24,46 @@ impl Dialect for JindoFs {
 
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
         let head = field::head(record)?;
-        let marks = Marks::of(record, &head);
-        if marks.overflowed {
-            return Err(ParseError::malformed(head.end, "fewer fields"));
-        }
+        let marks = Marks::of(record, &head)?;
         let before = out.len();
-        let result = parse_fields(record, head.allowed, &marks, &mut Sink::new(&head, &marks, out));
+        let mut sink = Sink::new(&head, &marks, out);
+        let result = marks.read_requests(head.allowed, |request, standing| {
+            let is_ours = marks.text(Key::Ns).is_some();
+            is_ours.then_some(()).ok_or(ParseError::malformed(head.end, "ns= before cmd="))?;
+            parse_request(request, standing, &marks, &mut sink)
+        });
         result.inspect_err(|_| out.truncate(before)).map(|()| head.time)
     }
 
     fn salvage(&self, line: &[u8], out: &mut Vec<Entry>) {
         let Ok(head) = field::head(line) else { return };
-        let marks = Marks::of(line, &head);
-        let first = marks.requests().next();
-        if let Some(request) = first.filter(|_| head.allowed) {
+        let marks = Marks::of_beginning(line, &head);
+        if let Some(request) = marks.first_request().filter(|_| head.allowed) {
             salvage_request(&request, &marks, &mut Sink::new(&head, &marks, out));
         }
     }
 }
 
-fn parse_fields(record: &[u8], allowed: bool, marks: &Marks, sink: &mut Sink) -> Result<(), ParseError> {
-    let mut requests = marks.requests().peekable();
-    let first = requests.peek().ok_or(ParseError::incomplete(record.len(), "cmd= and src="))?;
-    if marks.text(Key::Ns).is_none() {
-        return Err(ParseError::malformed(marks.column(first), "ns= before cmd="));
+fn parse_request(request: &Request, standing: Standing, marks: &Marks, sink: &mut Sink) -> Result<(), ParseError> {
+    if standing.may_be_cut {
+        salvage_request(request, marks, sink);
     }
-    let mut result = Ok(());
-    let mut has_reading = false;
-    let mut is_allowed = allowed;
-    while let Some(request) = requests.next() {
-        // Two commands on a line: whose `allowed=` is whose cannot be told, nor which was cut off.
-        if requests.peek().is_some() {
-            is_allowed = true;
-            salvage_request(&request, marks, sink);
-        }
-        let read = parse_request(record, &request, is_allowed, marks, sink);
-        has_reading |= read.is_ok();
-        result = read;
+    let command = if standing.allowed { Command::of(request.command) } else { Command::Ignored };
+    let mut readings = marks.readings(request).filter(is_plausible).peekable();
+    readings.peek().ok_or_else(|| marks.incomplete())?;
+    match command {
+        Command::Ignored => Ok(()),
+        command => name_all(command, readings, marks.column(request), sink),
     }
-    if has_reading { Ok(()) } else { result }
 }
 
-fn parse_request(
-    record: &[u8],
-    request: &Request,
-    allowed: bool,
-    marks: &Marks,
+/// Names what each reading names.
+fn name_all<'a>(
+    command: Command,
+    readings: impl Iterator<Item = Reading<'a>>,
+    column: usize,
     sink: &mut Sink,
 ) -> Result<(), ParseError> {
-    let command = if allowed { Command::of(request.command) } else { Command::Ignored };
-    let mut readings = marks.readings(request).filter(is_plausible).peekable();
-    if readings.peek().is_none() {
-        return Err(ParseError::incomplete(record.len(), "dst= and perm="));
-    }
-    if command == Command::Ignored {
-        return Ok(());
-    }
-    let column = marks.column(request);
     let mut has_meaning = false;
     for (index, reading) in readings.enumerate() {
         if index == READINGS_MAX {

@@ -372,3 +372,151 @@ fn remove_doubles(entries: &mut Vec<Entry>) {
     }
     *entries = kept;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::Op;
+    use crate::hdfs::Hdfs;
+
+    const HEAD: &str = "2026-11-21 03:51:07,555 x: allowed=true\tugi=u (auth:SIMPLE)\tip=/1\tcmd=";
+    const DIALECT: Hdfs = Hdfs { names: crate::hdfs::Names::Either };
+
+    fn delete(path: &str) -> String {
+        format!("{HEAD}delete\tsrc={path}\tdst=null\tperm=null\n")
+    }
+
+    fn read(block: &str, end: End) -> (Parsed, usize) {
+        let mut parsed = Parsed::default();
+        let consumed = parse_block(&DIALECT, block.as_bytes(), 0, end, &mut parsed);
+        (parsed, consumed)
+    }
+
+    #[test]
+    fn a_complete_line_is_not_held_back() {
+        let log = delete("/a");
+        let (parsed, consumed) = read(&log, End::More);
+        assert_eq!((parsed.entries.len(), consumed), (1, log.len()));
+    }
+
+    #[test]
+    fn a_line_without_its_newline_waits_for_it() {
+        let log = delete("/a") + delete("/b").trim_end();
+        let (parsed, consumed) = read(&log, End::More);
+        assert_eq!((parsed.entries.len(), consumed), (1, delete("/a").len()));
+        assert_eq!(read(&log, End::Closed).0.entries.len(), 2);
+    }
+
+    #[test]
+    fn an_incomplete_record_waits_for_as_many_lines_as_could_be_part_of_it() {
+        let mut log = delete("/before") + &delete("/a\nb");
+        let held = delete("/before").len();
+        for others in 1..CONTINUATIONS_MAX {
+            assert_eq!(read(&log, End::More).1, held, "with {others} more lines");
+            log += &delete("/other");
+        }
+        let (parsed, consumed) = read(&log, End::More);
+        assert_eq!(consumed, log.len());
+        assert!(parsed.entries.iter().any(|(_, entry)| entry.path == b"/a\nb"));
+        assert_eq!(parsed.bad_lines, 0);
+    }
+
+    #[test]
+    fn a_record_too_long_to_be_joined_is_not_waited_for() {
+        let log = format!("{HEAD}delete\tsrc=/d/{}\n", "x".repeat(JOINED_MAX));
+        let (parsed, consumed) = read(&log, End::More);
+        assert_eq!((parsed.bad_lines, consumed), (1, log.len()));
+        assert_eq!((parsed.entries[0].1.op, &*parsed.entries[0].1.path), (Op::Rescan, &b"/d"[..]));
+    }
+
+    #[test]
+    fn on_a_quiet_log_a_record_that_is_complete_in_one_way_is_read() {
+        let log = delete("/a\nb");
+        let (parsed, consumed) = read(&log, End::Quiet);
+        assert_eq!((parsed.entries.len(), parsed.bad_lines, consumed), (1, 0, log.len()));
+    }
+
+    #[test]
+    fn on_a_quiet_log_a_record_that_nothing_completes_waits() {
+        let log = format!("{HEAD}delete\tsrc=/d/half\n");
+        assert_eq!(read(&log, End::Quiet), (Parsed::default(), 0));
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_is_bad_in_pieces_and_the_next_is_read() {
+        let log = "x".repeat(LINE_MAX * 2 + 5) + "\n" + &delete("/a");
+        for end in [End::More, End::Closed] {
+            let (parsed, consumed) = read(&log, end);
+            assert_eq!((parsed.bad_lines, parsed.entries.len(), consumed), (3, 1, log.len()));
+            assert!(parsed.bad.iter().all(|bad| bad.text.len() <= BAD_TEXT_MAX));
+        }
+    }
+
+    #[test]
+    fn a_line_of_just_the_limit_is_read() {
+        let filler = LINE_MAX - (delete("/").len() - 1);
+        let (parsed, _) = read(&delete(&format!("/{}", "x".repeat(filler))), End::More);
+        assert_eq!((parsed.bad_lines, parsed.entries.len()), (0, 1));
+        let (parsed, _) = read(&delete(&format!("/{}", "x".repeat(filler + 1))), End::More);
+        assert!(parsed.bad_lines > 0);
+    }
+
+    #[test]
+    fn an_unterminated_line_beyond_the_limit_is_not_kept() {
+        let log = "x".repeat(LINE_MAX + 1);
+        assert_eq!(read(&log, End::More).1, LINE_MAX);
+    }
+
+    #[test]
+    fn bad_lines_are_all_counted_and_the_first_are_kept() {
+        let (mut parsed, _) = read(&"?\n".repeat(BAD_KEPT_MAX + 1), End::More);
+        assert_eq!((parsed.bad.len(), parsed.bad_lines), (BAD_KEPT_MAX, BAD_KEPT_MAX as u64 + 1));
+        parsed.append(read("?\n", End::More).0);
+        assert_eq!((parsed.bad.len(), parsed.bad_lines), (BAD_KEPT_MAX, BAD_KEPT_MAX as u64 + 2));
+    }
+
+    #[test]
+    fn records_that_reach_across_each_other_stay_together_but_not_without_end() {
+        let pair = format!("{HEAD}delete\tsrc=/a\nx\tdst=null\tperm=null\n");
+        assert_eq!(read(&pair.repeat(20), End::More).1, 0);
+        let chain = pair.repeat(HELD_MAX / pair.len() + 20);
+        let (parsed, consumed) = read(&chain, End::More);
+        assert!(chain.len() - consumed < CONTINUATIONS_MAX * pair.len(), "held {}", chain.len() - consumed);
+        assert_eq!(parsed.bad_lines, 0);
+    }
+
+    #[test]
+    fn offsets_count_from_the_beginning_of_the_log() {
+        let mut parsed = Parsed::default();
+        let log = delete("/a") + "?\n" + &delete("/b");
+        parse_block(&DIALECT, log.as_bytes(), 1000, End::More, &mut parsed);
+        let first = delete("/a").len() as u64;
+        assert_eq!(parsed.entries.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [1000, 1002 + first]);
+        assert_eq!(parsed.bad[0].offset, 1000 + first);
+    }
+
+    #[test]
+    fn pieces_cover_the_block_and_begin_where_lines_begin() {
+        let log = (delete("/a") + "\n" + &delete("/b\nc")).repeat(20);
+        for pieces in (0..50).chain([log.len(), log.len() + 1]) {
+            let ranges = split_for_parallel(log.as_bytes(), pieces);
+            let mut at = 0;
+            for range in &ranges {
+                assert!(range.start == at && !range.is_empty(), "{ranges:?}");
+                assert!(at == 0 || log.as_bytes()[at - 1] == b'\n');
+                at = range.end;
+            }
+            assert!(at == log.len() && ranges.len() <= pieces.max(1));
+        }
+        assert!(split_for_parallel(b"", 4).is_empty());
+    }
+
+    #[test]
+    fn the_times_of_a_block_are_its_earliest_and_latest_in_whatever_order() {
+        let log = delete("/b") + &delete("/a").replace("07,555", "05,001") + &delete("/c").replace("07,555", "06,000");
+        let (parsed, _) = read(&log, End::More);
+        let text = |time: Option<NaiveDateTime>| time.expect("a time").to_string();
+        assert_eq!(text(parsed.first_time), "2026-11-21 03:51:05.001");
+        assert_eq!(text(parsed.last_time), "2026-11-21 03:51:07.555");
+    }
+}
