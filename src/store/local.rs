@@ -102,7 +102,7 @@ impl Local {
                 Ok(ready) => draft = cross(move || draft.write(&ready)).await.map_err(|fault| fault.at("put", path))?,
                 Err(error) => {
                     // The caller's error tells more than one of the clearing would.
-                    let _: Result<(), Fault> = cross(move || Ok(draft.discard())).await;
+                    let _: Result<(), JoinError> = crossing(move || draft.discard()).await;
                     return Err(error.1);
                 }
             }
@@ -399,7 +399,7 @@ impl Shared {
             return Ok(Arc::clone(root));
         }
         let root = Root::open(&self.path).map_err(|errno| match Fault::from(errno) {
-            fault if fault.kind == ErrorKind::NotFound => fault.as_kind(ErrorKind::Unavailable),
+            fault if fault.kind == ErrorKind::NotFound => fault.of_kind(ErrorKind::Unavailable),
             fault => fault,
         })?;
         Ok(Arc::clone(held.root.insert(Arc::new(root))))

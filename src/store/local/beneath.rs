@@ -21,7 +21,7 @@ impl Fault {
     }
 
     #[must_use]
-    pub(super) fn as_kind(self, kind: ErrorKind) -> Self {
+    pub(super) fn of_kind(self, kind: ErrorKind) -> Self {
         Self { kind, ..self }
     }
 

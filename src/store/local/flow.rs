@@ -165,7 +165,7 @@ fn open_file(root: &Root, path: &RelPath) -> Result<OwnedFd, Fault> {
 /// A link (`LOOP`) or a socket (`NXIO`) where a file or directory was.
 fn absent_or(errno: Errno, kind: ErrorKind) -> Fault {
     match errno {
-        Errno::LOOP | Errno::NOTDIR | Errno::NXIO => Fault::from(errno).as_kind(kind),
+        Errno::LOOP | Errno::NOTDIR | Errno::NXIO => Fault::from(errno).of_kind(kind),
         errno => errno.into(),
     }
 }

@@ -18,6 +18,7 @@ impl Folder {
     async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("outside")).expect("made");
+        fs::set_permissions(dir.path().join("outside"), fs::Permissions::from_mode(0o755)).expect("opened");
         fs::write(dir.path().join("outside/file"), "outside").expect("written");
         let store = Local::open(&dir.path().join("root")).expect("absolute");
         store.create_root().await.expect("root made");
