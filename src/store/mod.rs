@@ -146,6 +146,8 @@ pub enum Owners {
     None,
     Ids,
     Names,
+    /// Either form, as it was given.
+    Any,
 }
 
 /// A store of files below one root. All paths are relative to that root, and nothing outside it is ever touched.

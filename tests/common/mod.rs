@@ -1,0 +1,5 @@
+//! Servers that tests run stores against. Each test binary uses some of them.
+#![allow(dead_code, reason = "no test binary uses all")]
+
+pub mod minio;
+pub mod s3s;
