@@ -100,7 +100,7 @@ impl Answer {
         let exception = &self.body["RemoteException"];
         let class = exception["javaClassName"].as_str();
         // An answer of anything but HDFS, and a demand for Kerberos, prove nothing about the path.
-        let kind = class.map_or(ErrorKind::Unavailable, super::kind_of_class);
+        let kind = class.map_or(ErrorKind::Unavailable, super::error::kind_of_class);
         let message = exception["message"].as_str().unwrap_or_default();
         let why = format!("status {status} {} {message}", class.unwrap_or_default());
         WebError { kind, address: self.address.clone(), why: why.trim_end().to_owned() }
