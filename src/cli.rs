@@ -171,7 +171,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> anyhow::Result<Exit> {
 }
 
 async fn job(pair: &PairArgs, deletes: Option<&str>, explain: bool, output: &Output) -> anyhow::Result<Job> {
-    Ok(config::job(pair, deletes, output.events(explain)).await?)
+    config::job(pair, deletes, output.events(explain)).await
 }
 
 /// Keeps a failure for `syncd status`; that it could not be kept must not hide what it was.

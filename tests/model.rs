@@ -223,7 +223,10 @@ async fn apply(world: &Arc<Mutex<World>>, destination: &Memory, before: &Notes, 
     Arc::into_inner(notes).expect("the run is over")
 }
 
-fn tree(store: &Memory) -> BTreeMap<String, (Kind, Vec<u8>, Option<Time>, Option<u32>)> {
+/// What has to be equal: kind, bytes, time and mode of each path.
+type Tree = BTreeMap<String, (Kind, Vec<u8>, Option<Time>, Option<u32>)>;
+
+fn tree(store: &Memory) -> Tree {
     let line = |(path, (meta, bytes)): (RelPath, (Meta, bytes::Bytes))| {
         (path.to_string(), (meta.kind, bytes.to_vec(), meta.mtime, meta.mode))
     };

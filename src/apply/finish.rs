@@ -116,7 +116,8 @@ impl Shared {
         for removal in removals {
             deletes += self.count_files(&removal.path, &removal.there, limit).await;
         }
-        for aside in lock(&self.aside).clone() {
+        let displaced = lock(&self.aside).clone();
+        for aside in displaced {
             deletes += self.count_files(&aside.path, &Meta::dir(), limit).await;
         }
         if deletes > limit { Err(Stop::Deletes { deletes, limit }) } else { Ok(()) }

@@ -341,7 +341,8 @@ impl Shared {
         let Some(source) = pair.source.as_ref().filter(|_| !place.path.is_root()) else { return Ok(()) };
         let holds = self.destination.capabilities();
         let differ = pair.destination.as_ref().is_none_or(|there| settle::attrs_differ(source, there, holds));
-        if !differ && !(acted && holds.dir_times) {
+        let filled = acted && holds.dir_times;
+        if !(differ || filled) {
             return Ok(());
         }
         if !self.acts() {

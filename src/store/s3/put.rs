@@ -233,7 +233,7 @@ mod tests {
     use futures::StreamExt;
 
     fn body(chunks: &[Chunk]) -> Body {
-        Body::Stream(stream::iter(chunks.to_vec().into_iter().map(Ok)).boxed())
+        Body::Stream(stream::iter(chunks.iter().cloned().map(Ok).collect::<Vec<_>>()).boxed())
     }
 
     async fn pieces(len: u64, size: u64, body: Body) -> Result<Vec<Vec<u8>>, ErrorKind> {
