@@ -193,7 +193,7 @@ impl Run {
             names.add_written(&path);
         }
         let routes = Routes::of(names.hints());
-        names.follow_written(&routes);
+        names.follow_written(|path| routes.forward(path));
         self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
         shared.clone().walk(&names, &renamed).await?;
