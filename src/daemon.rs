@@ -1,7 +1,7 @@
 //! The loop: wake, make a window, apply it, wait, stop. Orders the parts and decides nothing itself.
 
 use crate::apply::Mode;
-use crate::changelog::Made;
+use crate::changelog::{ChangelogError, Made};
 use crate::job::{Applying, Job, JobError};
 use crate::round::Logs;
 use crate::wake::{Event, Wake};
@@ -17,6 +17,9 @@ const IDLE_MAX: TimeDelta = TimeDelta::minutes(1);
 /// After a failed round: the first wait, which doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(60);
+/// Windows that may follow each other without a rest; then there is one in each interval.
+const WINDOWS_AT_ONCE: u32 = 600;
+const WINDOW_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One round: the logs' news become a window, and every window that is due is applied.
 ///
@@ -59,33 +62,59 @@ impl Rounds<'_> {
     }
 }
 
-/// Rounds until the process is told to end, or a guard refuses.
+/// Rounds until the process is told to end, or a person has to decide. A round that is under way then is given up: what it
+/// did stays, and the next start repeats it.
 ///
 /// # Errors
 ///
-/// A refusal, which a person has to look at; anything else is tried again.
+/// A refusal, or an import that has not finished; anything else is tried again.
 pub async fn run(logs: &Logs, job: &Job, mut wake: Wake) -> Result<(), JobError> {
-    let mut wait = FIRST_WAIT;
+    let (mut wait, mut pace) = (FIRST_WAIT, Pace { full_at: Instant::now() });
     let mut rounds = Rounds { logs, job, looked: None };
     loop {
-        let patience = tokio::select! {
+        let done = tokio::select! {
             biased;
             () = wake.end() => break,
-            done = rounds.next() => match done {
-                Ok(done) => {
-                    wait = FIRST_WAIT;
-                    done.iter().for_each(tell);
-                    rounds.patience()
-                }
-                Err(failed) => after(job, failed, &mut wait)?,
-            },
+            done = rounds.next() => done,
         };
-        if wake.next(patience).await == Event::End {
+        let event = match done {
+            Ok(done) => {
+                wait = FIRST_WAIT;
+                done.iter().for_each(tell);
+                let made = done.is_some_and(|(made, _)| made.window.is_some());
+                let rest = if made { pace.spend(Instant::now()) } else { Duration::ZERO };
+                next(&mut wake, rest, rounds.patience()).await
+            }
+            Err(failed) => after(job, failed, &mut wait, &mut wake).await?,
+        };
+        if event == Event::End {
             break;
         }
     }
     info!("ended in order; the next start goes on from the checkpoint");
     Ok(())
+}
+
+/// Every window stays in the change log, and is listed by every later round: many in a row are fine, for ever they are not.
+/// So a log that never rests is read in larger bites.
+struct Pace {
+    /// When as many windows as at first may follow each other again.
+    full_at: Instant,
+}
+
+impl Pace {
+    /// How long to rest after a window that was made now.
+    fn spend(&mut self, now: Instant) -> Duration {
+        self.full_at = self.full_at.max(now) + WINDOW_INTERVAL;
+        (self.full_at - now).saturating_sub(WINDOW_INTERVAL * WINDOWS_AT_ONCE)
+    }
+}
+
+async fn next(wake: &mut Wake, rest: Duration, patience: Duration) -> Event {
+    if !rest.is_zero() && wake.pause(rest).await == Event::End {
+        return Event::End;
+    }
+    wake.next(patience).await
 }
 
 fn tell((made, applying): &(Made, Applying)) {
@@ -94,20 +123,24 @@ fn tell((made, applying): &(Made, Applying)) {
     }
 }
 
-/// How long to wait after a failed round; a refusal ends the daemon.
-fn after(job: &Job, failed: JobError, wait: &mut Duration) -> Result<Duration, JobError> {
-    job.note_failure(&failed)?;
-    if failed.is_refusal() {
+/// Waits after a failed round. Where a person has to decide, the daemon ends; growth of the log does not cut the wait
+/// short, unless logs are all that is missing.
+async fn after(job: &Job, failed: JobError, wait: &mut Duration, wake: &mut Wake) -> Result<Event, JobError> {
+    if failed.is_refusal() || matches!(failed, JobError::NotReady(_)) {
         return Err(failed);
     }
-    error!(
-        error = crate::apply::chain(&failed),
-        "this round failed; it will be made again in {}",
-        crate::report::duration(*wait)
-    );
+    if let Err(second) = job.note_failure(&failed) {
+        error!(error = crate::apply::chain(&second), "the status page could not be written");
+    }
+    let text = crate::apply::chain(&failed);
+    if let JobError::Changelog(ChangelogError::NoLogs | ChangelogError::NoLines { .. }) = failed {
+        warn!("{text}; waiting for it");
+        return Ok(wake.next(POLL).await);
+    }
+    error!(error = text, "this round failed; it will be made again in {}", crate::report::duration(*wait));
     let now = *wait;
     *wait = (*wait * 2).min(LAST_WAIT);
-    Ok(now)
+    Ok(wake.pause(now).await)
 }
 
 #[cfg(test)]
@@ -179,5 +212,21 @@ mod tests {
         log(&lines, &mut text, 5, "delete", "/data/b");
         let (made, _) = rounds.next().await.expect("a round").expect("a window");
         assert_eq!(made.window.map(|window| (window.seq, window.lines)), Some((2, 2)), "the read line is not lost");
+    }
+
+    #[test]
+    fn a_log_that_never_rests_gives_a_window_in_each_interval_in_the_long_run() {
+        let mut now = Instant::now();
+        let (began, mut pace, mut rested) = (now, Pace { full_at: now }, 0);
+        for _ in 0..1000 {
+            let rest = pace.spend(now);
+            rested += u32::from(!rest.is_zero());
+            now += rest;
+        }
+        assert_eq!(rested, 1000 - WINDOWS_AT_ONCE);
+        assert_eq!(now - began, WINDOW_INTERVAL * (1000 - WINDOWS_AT_ONCE));
+        now += WINDOW_INTERVAL * 10;
+        let rests: Vec<bool> = (0..11).map(|_| !pace.spend(now).is_zero()).collect();
+        assert_eq!(rests.iter().filter(|rest| !**rest).count(), 10, "ten intervals of rest are ten windows at once");
     }
 }

@@ -3,11 +3,12 @@
 
 use super::walk::Pair;
 use super::{PutOff, Shared, Stop, lock};
+use crate::moves::Aside;
 use crate::names::Line;
 use crate::report::{Did, add};
-use crate::store::{Listed, Meta, StoreError};
+use crate::store::{ErrorKind, Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
@@ -35,6 +36,7 @@ impl Shared {
             add(&self.tally.left_paths, removals.len() as u64);
             removals.clear();
         }
+        self.find_left_aside().await?;
         self.guard(&removals).await?;
         self.clone().remove_all(removals).await?;
         self.remove_aside().await?;
@@ -247,6 +249,29 @@ impl Shared {
             add(&self.tally.removed_dirs, 1);
         }
         Ok(all)
+    }
+
+    /// What the moves of a run displaced that did not come to its end: that run is repeated as a whole, so nobody wants it
+    /// any more. It counts as removed, since it was not before.
+    async fn find_left_aside(&self) -> Result<(), Stop> {
+        let root = crate::moves::aside_root();
+        if self.options.interrupted_since.is_none() || !self.acts() || !self.destination.capabilities().tree {
+            return Ok(());
+        }
+        let known: BTreeSet<RelPath> = lock(&self.aside).iter().map(|aside| aside.path.clone()).collect();
+        let mut listing = self.destination.list(&root);
+        while let Some(listed) = listing.next().await {
+            match listed {
+                Ok(Listed::Entry(entry)) => {
+                    let path = root.join(&entry.name).ok().filter(|path| !known.contains(path));
+                    lock(&self.aside).extend(path.map(|path| Aside { was: path.clone(), path }));
+                }
+                Ok(Listed::Odd(_)) => {}
+                Err(error) if error.kind == ErrorKind::NotFound => break,
+                Err(error) => return self.owe_error(&root, error, None).await,
+            }
+        }
+        Ok(())
     }
 
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source
