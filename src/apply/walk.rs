@@ -19,8 +19,8 @@ use syncd_parsers::RelPath;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-/// Named children of one directory that are visited at one time.
-const VISITS_MAX: usize = 16;
+/// Names that are visited at one time.
+const VISITS_MAX: usize = 64;
 /// Names below one directory that are looked up at one time.
 const LOOKS_MAX: usize = 32;
 /// From how many names on a listing of their directory may be cheaper than asking for each.
@@ -43,6 +43,13 @@ pub(super) struct Place {
     pub renamed: Arc<Renamed>,
     /// At or below an end of a rename.
     pub below_rename: bool,
+}
+
+/// A name that is to be settled, and what both sides show there.
+struct Visit<'a> {
+    place: Place,
+    node: &'a Node,
+    pair: Pair,
 }
 
 impl Place {
@@ -73,7 +80,15 @@ impl Shared {
             return Err(Stop::NoRoot);
         }
         let crew = Crew::of(&self.files);
-        self.visit(place, names.root(), pair, &crew).await?;
+        let mut ahead = vec![Visit { place, node: names.root(), pair }];
+        let mut visits = FuturesUnordered::new();
+        loop {
+            let room = ahead.len().min(VISITS_MAX.saturating_sub(visits.len()));
+            visits.extend(ahead.drain(ahead.len() - room..).map(|visit| self.visit(visit, &crew)));
+            let Some(below) = visits.try_next().await? else { break };
+            ahead.extend(below);
+        }
+        drop(visits);
         crew.done().await.map(drop)
     }
 
@@ -98,27 +113,21 @@ impl Shared {
         }
     }
 
-    fn visit<'a>(
-        self: &'a Arc<Self>,
-        mut place: Place,
-        node: &'a Node,
-        pair: Pair,
-        crew: &'a Crew,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
-        async move {
-            place.why = node.line().cloned().or(place.why);
-            if node.is_deep() {
-                place.written = Arc::new(written_below(&place.path, node));
-                let (shared, path) = (self.clone(), place);
-                return crew.spawn(async move { shared.deep(path, pair).await }).await;
-            }
-            match &pair.source {
-                None => self.absent(&place, node, &pair),
-                Some(source) if source.is_dir() => self.visit_dir(place, node, pair, crew).await,
-                Some(_) => self.visit_file(place, node, pair, crew).await,
-            }
+    /// Settles one name; returns those directly below it that are next.
+    async fn visit<'a>(self: &Arc<Self>, visit: Visit<'a>, crew: &Crew) -> Result<Vec<Visit<'a>>, Stop> {
+        let Visit { mut place, node, pair } = visit;
+        place.why = node.line().cloned().or(place.why);
+        if node.is_deep() {
+            place.written = Arc::new(written_below(&place.path, node));
+            let (shared, path) = (self.clone(), place);
+            crew.spawn(async move { shared.deep(path, pair).await }).await?;
+            return Ok(Vec::new());
         }
-        .boxed()
+        match &pair.source {
+            None => self.absent(&place, node, &pair).map(|()| Vec::new()),
+            Some(source) if source.is_dir() => self.visit_dir(place, node, pair).await,
+            Some(_) => self.visit_file(place, node, pair, crew).await.map(|()| Vec::new()),
+        }
     }
 
     /// The source has nothing here, and so nothing below: one look answers for all names there.
@@ -158,10 +167,10 @@ impl Shared {
         Ok(())
     }
 
-    async fn visit_dir(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
-        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(()) };
+    async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
+        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(Vec::new()) };
         if node.children().len() == 0 && !made.acted {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.dir_time_later(&place.path);
         let names: Vec<&[u8]> = node.children().map(|(name, _)| name).collect();
@@ -172,22 +181,19 @@ impl Shared {
                     false => HashMap::new(),
                 }
             });
-        let mut visits = FuturesUnordered::new();
-        for (name, below) in node.children() {
+        let mut visits = Vec::new();
+        for (name, node) in node.children() {
             let Ok(child) = place.child(name) else { continue };
             let source = sources.remove(name).unwrap_or(Ok(None));
             let destination = destinations.remove(name).unwrap_or(Ok(None));
             match (source, destination) {
                 (Ok(source), Ok(destination)) => {
-                    visits.push(self.visit(child, below, Pair { source, destination }, crew));
+                    visits.push(Visit { place: child, node, pair: Pair { source, destination } });
                 }
                 (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
             }
-            if visits.len() >= VISITS_MAX {
-                visits.try_next().await?;
-            }
         }
-        visits.try_collect().await
+        Ok(visits)
     }
 
     /// Looks at some names of one directory: by a listing where that is likely to be cheaper, and by name for
@@ -517,13 +523,20 @@ impl Crew {
         Self { permits: permits.clone(), tasks: Mutex::default(), acted: AtomicBool::new(false) }
     }
 
-    /// Runs the work beside this task if there is a permit, else within it: so a walk that is inside a walk never waits
-    /// for a permit that only itself could give back.
+    /// Runs the work beside this task if there is a permit, else waits for it: so a walk that is inside a walk never waits
+    /// for a permit that only itself could give back. (As a task of its own then, too: a tree may be a thousand levels deep,
+    /// and the stack is not.)
     async fn fork(&self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
         self.take_done()?;
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) => self.start(permit, work),
-            Err(_) => self.note(work.await?),
+            Err(_) => {
+                let mut alone = JoinSet::new();
+                alone.spawn(work);
+                while let Some(done) = alone.join_next().await {
+                    self.note(done??);
+                }
+            }
         }
         Ok(())
     }
