@@ -174,17 +174,17 @@ public class Writers {
         }
 
         String act(int dice) throws IOException {
-            if (dice < 30) return create();
-            if (dice < 38) return append();
-            if (dice < 42) return truncate();
-            if (dice < 45) return concat();
-            if (dice < 55) return said("delete", fs.delete(any(), true));
-            if (dice < 63) return said("mkdirs", fs.mkdirs(any()));
-            if (dice < 75) return said("rename", fs.rename(any(), any()));
-            if (dice < 85) return overwrite();
-            if (dice < 89) return permit();
-            if (dice < 93) return touch();
-            if (dice < 96) return own();
+            if (dice < 40) return create();
+            if (dice < 50) return append();
+            if (dice < 54) return truncate();
+            if (dice < 60) return concat();
+            if (dice < 67) return said("delete", fs.delete(any(), true));
+            if (dice < 70) return said("mkdirs", fs.mkdirs(any()));
+            if (dice < 80) return said("rename", fs.rename(any(), any()));
+            if (dice < 88) return overwrite();
+            if (dice < 91) return permit();
+            if (dice < 95) return touch();
+            if (dice < 98) return own();
             return said("rename-up", fs.rename(dir(), dir()));
         }
 
@@ -211,6 +211,9 @@ public class Writers {
         String concat() throws IOException {
             Path dir = dir();
             Path part = child(dir);
+            try (FSDataOutputStream out = fs.create(part, true)) {
+                out.write(pattern(0, 1000));
+            }
             fs.concat(child(dir), new Path[] {part});
             return "concat";
         }
@@ -243,15 +246,17 @@ public class Writers {
         }
 
         Path any() {
-            return random.nextInt(8) == 0 ? dir() : child(dir());
+            return random.nextInt(20) == 0 ? dir() : child(dir());
         }
 
         Path dir() {
             return path(root + "/" + DIRS[random.nextInt(DIRS.length)]);
         }
 
+        /** A third of them are the first few, so that most operations find something to work on. */
         Path child(Path dir) {
-            return path(dir.toUri().getPath() + "/" + NAMES[random.nextInt(NAMES.length)]);
+            int choice = random.nextInt(3) == 0 ? 4 : NAMES.length;
+            return path(dir.toUri().getPath() + "/" + NAMES[random.nextInt(choice)]);
         }
 
         /** Sizes often collide, so that twins arise. */

@@ -478,6 +478,15 @@ fn is_running(daemon: &Option<Daemon>) -> Result<(), Wait> {
     }
 }
 
+/// Returns once `holds` is true.
+///
+/// # Errors
+///
+/// It was not for as long as a server may take to start.
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
+    wait_until(what, || if holds() { Ok(()) } else { Err(Wait::Longer("not yet".into())) })
+}
+
 fn wait_until(what: &str, mut holds: impl FnMut() -> Result<(), Wait>) -> Result<(), String> {
     let until = Instant::now() + START_MAX;
     loop {

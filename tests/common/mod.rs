@@ -1,5 +1,6 @@
 //! Servers that tests run stores against. Each test binary uses some of them.
 #![allow(dead_code, reason = "no test binary uses all")]
 
+pub mod hdfs;
 pub mod minio;
 pub mod s3s;
