@@ -1,14 +1,14 @@
 //! syncd between real servers while their clients keep writing: copies that are kept in step, and what both sides hold
 //! at the end. Each trial is one story and prints what it measured.
 
-use super::hdfs::{Hdfs, Holder};
+use super::hdfs::{Daemon, Hdfs, Holder, wait_for};
 use super::minio::Minio;
 use super::walk::{self, Tree, differences};
 use futures::stream::{self, StreamExt};
 use hdfs_native::{Client as HdfsClient, WriteOptions};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use syncd::apply::Mode;
@@ -40,7 +40,7 @@ pub async fn concurrent_writers(cluster: &Hdfs, minio: &Minio) {
     let client = walk::hdfs_client(&cluster.uri);
     client.mkdirs("/live", 0o755, true).await.expect("a root");
     write(&client, "/live/keep", b"so that the root is never empty").await;
-    let mut writers = Crew::start(cluster, "/live", 20_261_121);
+    let writers = Crew::start(cluster, "/live", 20_261_121);
     until("the writers have built something", async || count(&client, "/live").await > 60).await;
     let mut copies =
         [Follower::to_local(cluster, "/live").await, Follower::to_minio(cluster, "/live", minio, "live").await];
@@ -254,7 +254,7 @@ fn log(dir: &Path, lines: &[&str]) {
 
 /// Clients that write until they are stopped, or until this is dropped.
 struct Crew {
-    process: Child,
+    process: Daemon,
     stop: PathBuf,
     _dir: TempDir,
 }
@@ -265,24 +265,16 @@ impl Crew {
         let stop = dir.path().join("stop");
         let mut command = cluster.writers();
         command.args(["run", &cluster.uri, root, CLIENTS, "0", &seed.to_string()]).arg(&stop);
-        let process = command.stdout(Stdio::piped()).spawn().expect("writers");
+        let process = Daemon::spawn(&command, &dir.path().join("said")).expect("writers");
         Self { process, stop, _dir: dir }
     }
 
-    fn stop(&mut self) -> String {
+    /// What they did, in their own words.
+    fn stop(&self) -> String {
         std::fs::write(&self.stop, "").expect("a stop file");
-        let mut said = String::new();
-        let output = self.process.stdout.as_mut().expect("piped");
-        std::io::Read::read_to_string(output, &mut said).expect("a summary");
-        said.trim().to_owned()
-    }
-}
-
-impl Drop for Crew {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone after this.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let summary = || self.process.last_words().lines().last().filter(|line| line.starts_with("seed=")).map(str::to_owned);
+        wait_for("the writers stop", || summary().is_some()).expect("in time");
+        summary().unwrap_or_default()
     }
 }
 
@@ -464,7 +456,9 @@ impl Follower {
     async fn round(&mut self) -> Result<syncd::job::Applying, JobError> {
         self.passes += 1;
         self.told.lock().expect("no panic").push(format!("pass {}", self.passes));
+        let t0=Instant::now();
         let (made, applied) = syncd::daemon::round(&self.logs, &self.job).await?;
+        eprintln!("{} {} pass {} took {:?} lines {} applied {:?} {}", self.began.elapsed().as_secs(), self.name, self.passes, t0.elapsed(), made.lines, applied.changes, applied.report);
         self.windows += applied.windows;
         self.lines += made.lines;
         self.changes += applied.changes;
@@ -567,6 +561,7 @@ fn teller(told: &Arc<Mutex<Vec<String>>>, copied: &Arc<Notify>) -> Arc<dyn Fn(&E
     let (told, copied) = (told.clone(), copied.clone());
     Arc::new(move |event: &Event<'_>| {
         told.lock().expect("no panic").push(event.to_string());
+        if std::env::var_os("LIVE_TRACE").is_some() { eprintln!("T {} {event}", syncd::clock::now().format("%T%.3f")); }
         if matches!(event.did, Did::Copy { .. }) {
             copied.notify_waiters();
         }
