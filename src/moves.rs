@@ -37,13 +37,13 @@ impl Routes {
         routes
     }
 
-    /// Where the thing at `path` may have gone, nearest first, at most [`ROUTES_MAX`]; not `path` itself.
+    /// Where the thing at `path` may have gone, nearest first, at most 32; not `path` itself.
     #[must_use]
     pub fn forward(&self, path: &RelPath) -> Vec<RelPath> {
         follow(&self.forward, path)
     }
 
-    /// Where the thing at `path` may have come from, nearest first, at most [`ROUTES_MAX`]; not `path` itself.
+    /// Where the thing at `path` may have come from, nearest first, at most 32; not `path` itself.
     #[must_use]
     pub fn backward(&self, path: &RelPath) -> Vec<RelPath> {
         follow(&self.backward, path)

@@ -2,13 +2,15 @@
 //! that removes anything from the destination.
 
 use super::walk::Pair;
-use super::{PutOff, Shared, Stop, is_file, lock};
+use super::{PutOff, Shared, Stop, lock};
+use crate::moves::Aside;
 use crate::names::Line;
 use crate::report::{Did, add};
-use crate::store::{Listed, Meta, StoreError};
+use crate::store::{ErrorKind, Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
 
 /// Removals under way at one time.
@@ -18,6 +20,8 @@ const REMOVALS_MAX: usize = 32;
 struct Removal {
     path: RelPath,
     there: Meta,
+    /// Files at and below it, counted as far as the guard needs.
+    files: u64,
     why: Option<Line>,
 }
 
@@ -32,6 +36,7 @@ impl Shared {
             add(&self.tally.left_paths, removals.len() as u64);
             removals.clear();
         }
+        self.find_left_aside().await?;
         self.guard(&removals).await?;
         self.clone().remove_all(removals).await?;
         self.remove_aside().await?;
@@ -102,32 +107,42 @@ impl Shared {
     async fn still_there(&self, removals: BTreeMap<RelPath, Option<Line>>) -> Result<Vec<Removal>, Stop> {
         let looks = futures::stream::iter(removals).map(|(path, why)| async move {
             match self.look(&self.destination, &path).await {
-                Ok(there) => Ok(there.map(|there| Removal { path, there, why })),
+                Ok(Some(there)) => {
+                    let files = self.count_files(&path, &there).await;
+                    Ok(Some(Removal { path, there, files, why }))
+                }
+                Ok(None) => Ok(None),
                 Err(error) => self.owe_error(&path, error, why.as_ref()).await.map(|()| None),
             }
         });
         looks.buffer_unordered(REMOVALS_MAX).try_filter_map(|found| async { Ok(found) }).try_collect().await
     }
 
-    /// Counts before anything is removed, as far as the limit.
+    /// Counts before anything is removed.
     async fn guard(&self, removals: &[Removal]) -> Result<(), Stop> {
-        let Some(limit) = self.options.deletes_max else { return Ok(()) };
-        let mut deletes = self.tally.removed_files.load(std::sync::atomic::Ordering::Relaxed);
-        for removal in removals {
-            deletes += self.count_files(&removal.path, &removal.there, limit).await;
-        }
+        let mut files: u64 = removals.iter().map(|removal| removal.files).sum();
         let displaced = lock(&self.aside).clone();
         for aside in displaced {
-            deletes += self.count_files(&aside.path, &Meta::dir(), limit).await;
+            files += self.count_files(&aside.path, &Meta::dir()).await;
         }
-        if deletes > limit { Err(Stop::Deletes { deletes, limit }) } else { Ok(()) }
+        self.allow(files)
     }
 
-    /// Files at and below a path of the destination, counted until `enough`; an error counts what was seen.
-    async fn count_files(&self, path: &RelPath, there: &Meta, enough: u64) -> u64 {
+    /// Refuses if with so many more files the run would remove more than it may.
+    fn allow(&self, files: u64) -> Result<(), Stop> {
+        let deletes = files + self.tally.removed_files.load(Ordering::Relaxed);
+        match self.options.deletes_max {
+            Some(limit) if deletes > limit => Err(Stop::Deletes { deletes, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Files at and below a path of the destination, counted until the guard would refuse; an error counts what was seen.
+    async fn count_files(&self, path: &RelPath, there: &Meta) -> u64 {
         if !there.is_dir() {
             return 1;
         }
+        let enough = self.options.deletes_max.unwrap_or(u64::MAX);
         let (mut count, mut ahead) = (0, vec![path.clone()]);
         while let Some(dir) = ahead.pop() {
             let mut listing = self.destination.list(&dir);
@@ -150,7 +165,7 @@ impl Shared {
     }
 
     async fn remove_one(self: Arc<Self>, removal: Removal) -> Result<(), Stop> {
-        let Removal { path, there, why } = removal;
+        let Removal { path, there, files, why } = removal;
         match self.look(&self.source, &path).await {
             Err(error) => self.owe_error(&path, error, why.as_ref()).await,
             Ok(Some(source)) => {
@@ -161,7 +176,7 @@ impl Shared {
             Ok(None) if !self.acts() => self.tell_difference(&path, Did::Remove, why.as_ref()),
             Ok(None) => {
                 self.touched(&path);
-                self.remove_proven(&path, &there, why.as_ref()).await.map(drop)
+                self.remove_proven(&path, &there, files, why.as_ref()).await.map(drop)
             }
         }
     }
@@ -169,23 +184,18 @@ impl Shared {
     /// Removes what stands at a path where a file or directory of the source has to go; false if it could not be, and the
     /// path is owed.
     pub(super) async fn clear(&self, path: &RelPath, there: &Meta, why: Option<&Line>) -> Result<bool, Stop> {
-        if let Some(limit) = self.options.deletes_max {
-            let before = self.tally.removed_files.load(std::sync::atomic::Ordering::Relaxed);
-            let deletes = before + self.count_files(path, there, limit).await;
-            if deletes > limit {
-                return Err(Stop::Deletes { deletes, limit });
-            }
-        }
-        self.remove_proven(path, there, why).await
+        let files = self.count_files(path, there).await;
+        self.allow(files)?;
+        self.remove_proven(path, there, files, why).await
     }
 
     /// Removes what the source just answered not to have. In a flat source nothing follows for what is below,
     /// so each key there is asked for by its own name first.
-    async fn remove_proven(&self, path: &RelPath, there: &Meta, why: Option<&Line>) -> Result<bool, Stop> {
-        let removed = if is_file(there) || !there.is_dir() {
+    async fn remove_proven(&self, path: &RelPath, there: &Meta, files: u64, why: Option<&Line>) -> Result<bool, Stop> {
+        let removed = if !there.is_dir() {
             self.remove_file(path).await
         } else if self.source.capabilities().tree {
-            self.remove_dir(path).await
+            self.remove_dir(path, files).await
         } else {
             self.remove_keys(path).await
         };
@@ -208,8 +218,7 @@ impl Shared {
         Ok(true)
     }
 
-    async fn remove_dir(&self, path: &RelPath) -> Result<bool, StoreError> {
-        let files = self.count_files(path, &Meta::dir(), u64::MAX).await;
+    async fn remove_dir(&self, path: &RelPath, files: u64) -> Result<bool, StoreError> {
         self.again(|| self.destination.remove_tree(path)).await?;
         add(&self.tally.removed_files, files);
         add(&self.tally.removed_dirs, 1);
@@ -242,6 +251,29 @@ impl Shared {
         Ok(all)
     }
 
+    /// What the moves of a run displaced that did not come to its end: that run is repeated as a whole, so nobody wants it
+    /// any more. It counts as removed, since it was not before.
+    async fn find_left_aside(&self) -> Result<(), Stop> {
+        let root = crate::moves::aside_root();
+        if self.options.interrupted_since.is_none() || !self.acts() || !self.destination.capabilities().tree {
+            return Ok(());
+        }
+        let known: BTreeSet<RelPath> = lock(&self.aside).iter().map(|aside| aside.path.clone()).collect();
+        let mut listing = self.destination.list(&root);
+        while let Some(listed) = listing.next().await {
+            match listed {
+                Ok(Listed::Entry(entry)) => {
+                    let path = root.join(&entry.name).ok().filter(|path| !known.contains(path));
+                    lock(&self.aside).extend(path.map(|path| Aside { was: path.clone(), path }));
+                }
+                Ok(Listed::Odd(_)) => {}
+                Err(error) if error.kind == ErrorKind::NotFound => break,
+                Err(error) => return self.owe_error(&root, error, None).await,
+            }
+        }
+        Ok(())
+    }
+
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source
     /// has elsewhere has been settled there.
     async fn remove_aside(&self) -> Result<(), Stop> {
@@ -249,8 +281,12 @@ impl Shared {
         for aside in aside {
             let meta = self.look(&self.destination, &aside.path).await.ok().flatten();
             let Some(meta) = meta else { continue };
-            let removed =
-                if meta.is_dir() { self.remove_dir(&aside.path).await } else { self.remove_file(&aside.path).await };
+            let removed = if meta.is_dir() {
+                let files = self.count_files(&aside.path, &meta).await;
+                self.remove_dir(&aside.path, files).await
+            } else {
+                self.remove_file(&aside.path).await
+            };
             if let Err(error) = removed {
                 self.owe_error(&aside.was, error, None).await?;
             }

@@ -63,8 +63,8 @@ impl Shared {
         Ok(false)
     }
 
-    async fn try_leaf(&self, leaf: &Leaf, pair: Pair) -> Result<Tried, Fault> {
-        let Some(pair) = self.complete(&leaf.place.path, pair).await? else { return Ok(Tried::LookAgain) };
+    async fn try_leaf(&self, leaf: &Leaf, mut pair: Pair) -> Result<Tried, Fault> {
+        self.complete_file(&leaf.place.path, &mut pair).await?;
         let trust = self.trust(&leaf.place, &pair);
         let (source, there) = (pair.source.as_ref(), pair.destination.as_ref());
         let decision = settle::decide(source, there, self.destination.capabilities(), trust);
@@ -94,8 +94,8 @@ impl Shared {
             Action::Compare => return self.compare(leaf, source, there).await,
             Action::Nothing | Action::SetAttrs => {
                 add(&self.tally.by_size_and_time_files, u64::from(is_file(source)));
-                if leaf.written && is_file(source) && self.again(|| self.source.is_open(path, source)).await? {
-                    self.watch(path, Watch::Open, why)?;
+                if leaf.written && is_file(source) && !self.is_quiet(leaf, source).await? {
+                    return Ok(Tried::LookAgain);
                 }
             }
             Action::MakeLink => {
@@ -111,6 +111,18 @@ impl Shared {
             self.tell(path, Did::SetAttrs, why);
         }
         Ok(Tried::Settled { acted: action != Action::Nothing })
+    }
+
+    /// Whether a file that looks the same, though something was written to it, really is: not open, and still the same in a
+    /// look *after* that answer. (A writer that closes between a look and the answer leaves no line behind.)
+    /// An open one is watched.
+    async fn is_quiet(&self, leaf: &Leaf, source: &Meta) -> Result<bool, Fault> {
+        let path = &leaf.place.path;
+        if self.again(|| self.source.is_open(path, source)).await? {
+            self.watch(path, Watch::Open, leaf.place.line())?;
+            return Ok(true);
+        }
+        Ok(self.look(&self.source, path).await?.is_some_and(|now| now.len == source.len && now.mtime == source.mtime))
     }
 
     async fn copy(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
@@ -239,18 +251,13 @@ impl Shared {
     }
 
     /// Looks up what listings left out, where that matters: both sides have a file of one size.
-    async fn complete(&self, path: &RelPath, mut pair: Pair) -> Result<Option<Pair>, Fault> {
-        let (Some(source), Some(there)) = (&pair.source, &pair.destination) else { return Ok(Some(pair)) };
-        if source.kind != there.kind || source.len != there.len || (source.complete && there.complete) {
-            return Ok(Some(pair));
+    async fn complete_file(&self, path: &RelPath, pair: &mut Pair) -> Result<(), Fault> {
+        match (&pair.source, &pair.destination) {
+            (Some(source), Some(there)) if source.kind == there.kind && source.len == there.len => {
+                Ok(self.complete(path, pair).await?)
+            }
+            _ => Ok(()),
         }
-        if !source.complete {
-            pair.source = self.look(&self.source, path).await?;
-        }
-        if !pair.destination.as_ref().is_some_and(|there| there.complete) {
-            pair.destination = self.look(&self.destination, path).await?;
-        }
-        Ok(pair.source.is_some().then_some(pair))
     }
 
     fn transfer<'a>(&'a self, path: &'a RelPath) -> Transfer<'a> {

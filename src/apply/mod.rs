@@ -27,9 +27,11 @@ use tracing::warn;
 use crate::names::Line;
 
 /// Files that are settled at one time; most of them wait for their bytes to be durable.
-const FILES_MAX: usize = 512;
+const FILES_MAX: usize = 128;
 /// Directories that are compared at one time.
 const DIRS_MAX: usize = 8;
+/// Look-ups under way at one time.
+const LOOKS_MAX: usize = 64;
 /// How long after a file's time a look is too early to trust size and time: the unit of its store's clock, and what two
 /// clocks may be apart.
 const FRESH: Duration = Duration::from_secs(2);
@@ -133,6 +135,7 @@ struct Shared {
     budget: Budget,
     files: Arc<Semaphore>,
     dirs: Arc<Semaphore>,
+    looks: Semaphore,
     /// What waits for the end: the deletes, and files that point to others.
     put_off: Mutex<Spool<PutOff>>,
     /// Directories whose times are set when nothing below them changes any more.
@@ -168,6 +171,7 @@ impl Run {
                 budget: Budget::default(),
                 files: Arc::new(Semaphore::new(FILES_MAX)),
                 dirs: Arc::new(Semaphore::new(DIRS_MAX)),
+                looks: Semaphore::new(LOOKS_MAX),
                 put_off: Mutex::default(),
                 dir_times: Mutex::default(),
                 aside: Mutex::default(),
@@ -189,7 +193,7 @@ impl Run {
             names.add_written(&path);
         }
         let routes = Routes::of(names.hints());
-        names.follow_written(&routes);
+        names.follow_written(|path| routes.forward(path));
         self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
         shared.clone().walk(&names, &renamed).await?;
@@ -239,9 +243,13 @@ impl Run {
         lock(&shared.aside).extend(aside);
     }
 
-    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful.
+    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful. A run that only looks
+    /// would tell everything there twice, and leaves it out.
     async fn check_twins(&self, renamed: &Arc<Renamed>) -> Result<(), Stop> {
         let shared = &self.shared;
+        if shared.options.mode == Mode::Look {
+            return Ok(());
+        }
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
             shared.see_twins(&aside.path, aside.was.name(), renamed).await;
@@ -316,6 +324,7 @@ impl Shared {
     }
 
     async fn look(&self, store: &Arc<dyn Store>, path: &RelPath) -> Result<Option<Meta>, StoreError> {
+        let _permit = self.looks.acquire().await.expect("this semaphore is never closed");
         self.again(|| store.lookup(path)).await
     }
 

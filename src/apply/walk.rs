@@ -2,7 +2,7 @@
 //! a file (`leaf.rs`), puts off what comes last (`finish.rs`).
 
 use super::leaf::Leaf;
-use super::{PutOff, Renamed, Shared, Stop, is_file, lock};
+use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock};
 use crate::names::{Line, Names, Node};
 use crate::report::{Did, add};
 use crate::settle::{self, Action};
@@ -13,12 +13,14 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use syncd_parsers::RelPath;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+/// Named children of one directory that are visited at one time.
+const VISITS_MAX: usize = 16;
 /// Names below one directory that are looked up at one time.
 const LOOKS_MAX: usize = 32;
 /// From how many names on a listing of their directory may be cheaper than asking for each.
@@ -70,8 +72,8 @@ impl Shared {
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
             return Err(Stop::NoRoot);
         }
-        let mut crew = Crew::of(&self.files);
-        self.visit(place, names.root(), pair, &mut crew).await?;
+        let crew = Crew::of(&self.files);
+        self.visit(place, names.root(), pair, &crew).await?;
         crew.done().await.map(drop)
     }
 
@@ -101,7 +103,7 @@ impl Shared {
         mut place: Place,
         node: &'a Node,
         pair: Pair,
-        crew: &'a mut Crew,
+        crew: &'a Crew,
     ) -> BoxFuture<'a, Result<(), Stop>> {
         async move {
             place.why = node.line().cloned().or(place.why);
@@ -133,7 +135,7 @@ impl Shared {
         self.put_off(PutOff::Remove { path: path.clone(), why: why.cloned() })
     }
 
-    async fn visit_file(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &mut Crew) -> Result<(), Stop> {
+    async fn visit_file(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
         if !self.source.capabilities().tree {
             self.owe_hidden(&place, node).await?;
         }
@@ -156,7 +158,7 @@ impl Shared {
         Ok(())
     }
 
-    async fn visit_dir(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &mut Crew) -> Result<(), Stop> {
+    async fn visit_dir(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
         let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(()) };
         if node.children().len() == 0 && !made.acted {
             return Ok(());
@@ -170,16 +172,22 @@ impl Shared {
                     false => HashMap::new(),
                 }
             });
+        let mut visits = FuturesUnordered::new();
         for (name, below) in node.children() {
             let Ok(child) = place.child(name) else { continue };
             let source = sources.remove(name).unwrap_or(Ok(None));
             let destination = destinations.remove(name).unwrap_or(Ok(None));
             match (source, destination) {
-                (Ok(source), Ok(destination)) => self.visit(child, below, Pair { source, destination }, crew).await?,
+                (Ok(source), Ok(destination)) => {
+                    visits.push(self.visit(child, below, Pair { source, destination }, crew));
+                }
                 (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
             }
+            if visits.len() >= VISITS_MAX {
+                visits.try_next().await?;
+            }
         }
-        Ok(())
+        visits.try_collect().await
     }
 
     /// Looks at some names of one directory: by a listing where that is likely to be cheaper, and by name for
@@ -273,14 +281,20 @@ impl Shared {
         .boxed()
     }
 
-    async fn deep_dir(self: Arc<Self>, place: Place, pair: Pair) -> Result<bool, Stop> {
+    async fn deep_dir(self: Arc<Self>, place: Place, mut pair: Pair) -> Result<bool, Stop> {
+        if let Err(error) = self.complete(&place.path, &mut pair).await {
+            return self.owe_error(&place.path, error, place.line()).await.map(|()| false);
+        }
+        if !pair.source.as_ref().is_some_and(Meta::is_dir) {
+            return self.watch(&place.path, Watch::Busy, place.line()).map(|()| false);
+        }
         let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(false) };
         let below = match self.both_listings(&place, made.existed).await {
             Ok(below) => below,
             Err(error) => return self.lost_listing(&place, error).await.map(|()| made.acted),
         };
-        let mut files = Crew::of(&self.files);
-        let mut dirs = Crew::of(&self.dirs);
+        let files = Crew::of(&self.files);
+        let dirs = Crew::of(&self.dirs);
         for entry in below {
             let (name, pair) = entry?;
             let Ok(child) = place.child(&name) else { continue };
@@ -356,6 +370,18 @@ impl Shared {
             Ok(()) => Ok(()),
             Err(error) => self.owe_error(&place.path, error, place.line()).await,
         }
+    }
+
+    /// Looks up what listings left out of either side.
+    pub(super) async fn complete(&self, path: &RelPath, pair: &mut Pair) -> Result<(), StoreError> {
+        let partial = |meta: &Option<Meta>| meta.as_ref().is_some_and(|meta| !meta.complete);
+        if partial(&pair.source) {
+            pair.source = self.look(&self.source, path).await?;
+        }
+        if partial(&pair.destination) {
+            pair.destination = self.look(&self.destination, path).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn tell_difference(&self, path: &RelPath, did: Did, why: Option<&Line>) -> Result<(), Stop> {
@@ -482,54 +508,60 @@ fn pair_of(source: Option<io::Result<Named>>, destination: Option<io::Result<Nam
 /// Tasks that belong together, as many at a time as there are permits.
 pub(super) struct Crew {
     permits: Arc<Semaphore>,
-    tasks: JoinSet<Result<bool, Stop>>,
-    acted: bool,
+    tasks: Mutex<JoinSet<Result<bool, Stop>>>,
+    acted: AtomicBool,
 }
 
 impl Crew {
     fn of(permits: &Arc<Semaphore>) -> Self {
-        Self { permits: permits.clone(), tasks: JoinSet::new(), acted: false }
+        Self { permits: permits.clone(), tasks: Mutex::default(), acted: AtomicBool::new(false) }
     }
 
     /// Runs the work beside this task if there is a permit, else within it: so a walk that is inside a walk never waits
     /// for a permit that only itself could give back.
-    async fn fork(&mut self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
+    async fn fork(&self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
         self.take_done()?;
         match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => drop(self.tasks.spawn(async move {
-                let done = work.await;
-                drop(permit);
-                done
-            })),
-            Err(_) => self.acted |= work.await?,
+            Ok(permit) => self.start(permit, work),
+            Err(_) => self.note(work.await?),
         }
         Ok(())
     }
 
     /// Runs the work beside this task as soon as there is a permit. Only for a task that holds none itself.
-    async fn spawn(&mut self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
+    async fn spawn(&self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
         self.take_done()?;
         let permit = self.permits.clone().acquire_owned().await.expect("this semaphore is never closed");
-        self.tasks.spawn(async move {
+        self.start(permit, work);
+        Ok(())
+    }
+
+    fn start(&self, permit: OwnedSemaphorePermit, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) {
+        lock(&self.tasks).spawn(async move {
             let done = work.await;
             drop(permit);
             done
         });
+    }
+
+    fn take_done(&self) -> Result<(), Stop> {
+        while let Some(done) = { lock(&self.tasks).try_join_next() } {
+            self.note(done??);
+        }
         Ok(())
     }
 
-    fn take_done(&mut self) -> Result<(), Stop> {
-        while let Some(done) = self.tasks.try_join_next() {
-            self.acted |= done??;
-        }
-        Ok(())
+    fn note(&self, acted: bool) {
+        self.acted.fetch_or(acted, Ordering::Relaxed);
     }
 
     /// Waits for all; true if any of them changed something.
-    async fn done(mut self) -> Result<bool, Stop> {
-        while let Some(done) = self.tasks.join_next().await {
-            self.acted |= done??;
+    async fn done(self) -> Result<bool, Stop> {
+        let mut tasks = self.tasks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut acted = self.acted.into_inner();
+        while let Some(done) = tasks.join_next().await {
+            acted |= done??;
         }
-        Ok(self.acted)
+        Ok(acted)
     }
 }
