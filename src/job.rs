@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncd_parsers::RelPath;
 use tracing::info;
 
-/// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+/// See [`Settings::names_max`].
 const NAMES_MAX: usize = 250_000;
 /// Changes of several small windows that are settled together.
 const CHANGES_MAX: u64 = 250_000;
@@ -41,12 +41,21 @@ pub struct Job {
     pub now: fn() -> DateTime<Utc>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub deletes: Deletes,
     pub publish: Publish,
     /// Read every byte on both sides.
     pub compare_all: bool,
+    /// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+    pub names_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (deletes, publish) = (Deletes::default(), Publish::default());
+        Self { deletes, publish, compare_all: false, names_max: NAMES_MAX }
+    }
 }
 
 /// How many files one run may remove.
@@ -120,7 +129,7 @@ impl JobError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot) => true,
+            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot | Stop::OtherRoot { .. }) => true,
             Self::Changelog(error) => error.is_refusal(),
             Self::State(error) => error.is_refusal(),
             Self::NotReady(_) | Self::Stopped(_) | Self::Store { .. } => false,
@@ -153,7 +162,7 @@ impl Job {
             None => Import { started: (self.now)(), finished: None, positions },
         };
         self.state.commit(&[set(Key::Import, &import)])?;
-        let running = self.start()?;
+        let running = self.start().await?;
         let notes = self.notes()?;
         let run = self.run(&notes, Mode::Act, false, running, HashSet::new());
         run.everything().await?;
@@ -181,7 +190,11 @@ impl Job {
             follows_import(&import, windows.first())?;
         }
         let mut done = Applying { to: applied.map(|applied| applied.to), ..Applying::default() };
-        if windows.is_empty() && self.state.owed().next().is_none() && self.state.watched().next().is_none() {
+        if !self.has_work(&windows) {
+            if mode == Mode::Act && !windows.is_empty() {
+                done.windows = windows.len() as u64;
+                done.to = self.commit_group(&windows, &Report::default())?.or(done.to);
+            }
             self.write_page(None, None)?;
             return Ok(done);
         }
@@ -203,7 +216,7 @@ impl Job {
     pub async fn verify(&self, mode: Mode) -> Result<Report, JobError> {
         self.check_pair(false).await?;
         self.check_not_emptied().await?;
-        let running = if mode == Mode::Act { self.start()? } else { None };
+        let running = if mode == Mode::Act { self.start().await? } else { None };
         let notes = self.notes()?;
         let run = self.run(&notes, mode, true, running, self.fresh()?);
         run.everything().await?;
@@ -241,6 +254,12 @@ impl Job {
         self.verify(mode).await
     }
 
+    /// False if no window names anything (a log of reads alone), and nothing is left from before.
+    fn has_work(&self, windows: &[(Manifest, String)]) -> bool {
+        let changes = windows.iter().any(|(manifest, _)| manifest.data.changes > 0);
+        changes || self.state.owed().next().is_some() || self.state.watched().next().is_some()
+    }
+
     async fn apply_group(
         &self,
         change_log: &dyn Store,
@@ -248,7 +267,7 @@ impl Job {
         mode: Mode,
         done: &mut Applying,
     ) -> Result<(), JobError> {
-        let running = if mode == Mode::Act { self.start()? } else { None };
+        let running = if mode == Mode::Act { self.start().await? } else { None };
         let notes = self.notes()?;
         let run = self.run(&notes, mode, true, running, self.fresh()?);
         let mut names = self.names_from_before()?;
@@ -257,7 +276,7 @@ impl Job {
             while let Some(change) = changes.next().await {
                 names.add(&change?);
                 done.changes += 1;
-                if names.len() >= NAMES_MAX {
+                if names.len() >= self.settings.names_max {
                     run.part(std::mem::take(&mut names)).await?;
                 }
             }
@@ -286,7 +305,7 @@ impl Job {
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
         let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {
-            (Some((manifest, _)), _) => Some(manifest.from),
+            (Some((manifest, _)), _) => Some(manifest.to), // the gap lies somewhere before
             (None, None) => group.first().map(|(manifest, _)| manifest.from),
             (None, Some(_)) => None,
         };
@@ -299,7 +318,9 @@ impl Job {
     fn names_from_before(&self) -> Result<Names, StateError> {
         let mut names = Names::default();
         for item in self.state.owed() {
-            names.add_deep(&item?.0);
+            let (path, _) = item?;
+            names.add_deep(&path);
+            names.add_written(&path); // whether it is open may not have been asked yet
         }
         for item in self.state.watched() {
             names.add_written(&item?.0);
@@ -326,7 +347,7 @@ impl Job {
         let options = Options {
             mode,
             removes,
-            deletes_max: Some(self.deletes_max()),
+            deletes_max: (mode == Mode::Act).then(|| self.deletes_max()),
             publish: self.settings.publish.clone(),
             interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
             fresh: Arc::new(fresh),
@@ -347,11 +368,13 @@ impl Job {
         }
     }
 
-    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one.
-    fn start(&self) -> Result<Option<Running>, StateError> {
+    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one. What that one was
+    /// writing aside is removed.
+    async fn start(&self) -> Result<Option<Running>, JobError> {
         let earlier = self.state.get::<Running>(Key::Running)?;
-        if earlier.is_none() {
-            self.state.commit(&[set(Key::Running, &Running { since: (self.now)() })])?;
+        match earlier {
+            None => self.state.commit(&[set(Key::Running, &Running { since: (self.now)() })])?,
+            Some(_) => self.destination.create_root().await.map_err(|cause| self.unusable("destination", cause))?,
         }
         Ok(earlier)
     }
@@ -534,7 +557,7 @@ impl Notebook for Notes {
         self.before().watched.remove(path);
         let now = (self.now)();
         let since = self.state.watch(path, Watched { reason, since: now })?;
-        if reason != Watch::Fresh && now - since > OPEN_MAX {
+        if matches!(reason, Watch::Open | Watch::Busy) && now - since > OPEN_MAX {
             let reason = format!("open or changing since {}", time(since));
             self.before().owed.remove(path);
             self.state.owe(path, Owed { reason, since, line: None })?;

@@ -3,9 +3,10 @@
 
 use super::walk::Pair;
 use super::{PutOff, Shared, Stop, lock};
+use crate::moves::{Aside, aside_root};
 use crate::names::Line;
 use crate::report::{Did, add};
-use crate::store::{Listed, Meta, StoreError};
+use crate::store::{ErrorKind, Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +36,9 @@ impl Shared {
             add(&self.tally.left_paths, removals.len() as u64);
             removals.clear();
         }
+        self.find_aside().await?;
         self.guard(&removals).await?;
+        self.check_root(&removals).await?;
         self.clone().remove_all(removals).await?;
         self.remove_aside().await?;
         self.set_dir_times().await?;
@@ -106,7 +109,7 @@ impl Shared {
         let looks = futures::stream::iter(removals).map(|(path, why)| async move {
             match self.look(&self.destination, &path).await {
                 Ok(Some(there)) => {
-                    let files = self.count_files(&path, &there).await;
+                    let files = if self.acts() { self.count_files(&path, &there).await } else { 0 };
                     Ok(Some(Removal { path, there, files, why }))
                 }
                 Ok(None) => Ok(None),
@@ -126,11 +129,18 @@ impl Shared {
         self.allow(files)
     }
 
+    /// The source is asked once more who it is before its "not found" is believed.
+    async fn check_root(&self, removals: &[Removal]) -> Result<(), Stop> {
+        let Some(was) = self.root.get().filter(|_| !removals.is_empty()) else { return Ok(()) };
+        let is = self.identity().await?;
+        if is == *was { Ok(()) } else { Err(Stop::OtherRoot { was: was.clone(), is }) }
+    }
+
     /// Refuses if with so many more files the run would remove more than it may.
     fn allow(&self, files: u64) -> Result<(), Stop> {
         let deletes = files + self.tally.removed_files.load(Ordering::Relaxed);
         match self.options.deletes_max {
-            Some(limit) if deletes > limit => Err(Stop::Deletes { deletes, limit }),
+            Some(limit) if deletes > limit => Err(Stop::Deletes { deletes, limit, removed: deletes - files }),
             _ => Ok(()),
         }
     }
@@ -169,7 +179,7 @@ impl Shared {
             Ok(Some(source)) => {
                 let pair = Pair { source: Some(source), destination: Some(there) };
                 self.touched(&path);
-                self.clone().deep(Self::place(path, why), pair).await.map(drop)
+                self.clone().deep_named(Self::place(path, why), pair).await.map(drop)
             }
             Ok(None) if !self.acts() => self.tell_difference(&path, Did::Remove, why.as_ref()),
             Ok(None) => {
@@ -247,6 +257,31 @@ impl Shared {
             add(&self.tally.removed_dirs, 1);
         }
         Ok(all)
+    }
+
+    /// What a run displaced that did not come to its end counts and goes with this one.
+    async fn find_aside(&self) -> Result<(), Stop> {
+        if self.options.interrupted_since.is_none() || !self.acts() {
+            return Ok(());
+        }
+        let root = aside_root();
+        let left: Result<Vec<Listed>, StoreError> =
+            self.again(|| async { self.destination.list(&root).try_collect().await }).await;
+        let left = match left {
+            Ok(left) => left,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(cause) => return Err(Stop::Unreachable { side: "destination", cause }),
+        };
+        let mut aside = lock(&self.aside);
+        for entry in left {
+            if let Listed::Entry(entry) = entry
+                && let Ok(path) = root.join(&entry.name)
+                && aside.iter().all(|known| known.path != path)
+            {
+                aside.push(Aside { was: path.clone(), path });
+            }
+        }
+        Ok(())
     }
 
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use syncd_parsers::RelPath;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::warn;
 
 use crate::names::Line;
@@ -98,13 +98,25 @@ pub enum Watch {
     Fresh,
     /// It changed each time that it was read.
     Busy,
+    /// Something was written to it, and it could not be asked whether it is open: a path above it is owed.
+    Unseen,
 }
 
 /// Why a run ended before its end. The destination is in a good state, the checkpoint must not move.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    #[error("{deletes} files would be removed, more than the {limit} allowed by --max-delete; nothing was removed")]
-    Deletes { deletes: u64, limit: u64 },
+    #[error(
+        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. If that is as it should be, \
+         give a larger --max-delete", so_far(*.removed)
+    )]
+    Deletes {
+        deletes: u64,
+        limit: u64,
+        /// What stood in the way of something of another kind, and was removed before.
+        removed: u64,
+    },
+    #[error("the source root is not the one that this run began with: it was {was}, it is {is}; nothing was removed")]
+    OtherRoot { was: String, is: String },
     #[error("the source root is not a directory any more")]
     NoRoot,
     #[error("the {side} store does not answer")]
@@ -119,6 +131,13 @@ pub enum Stop {
     Spool(#[from] std::io::Error),
     #[error("a task of the run failed")]
     Task(#[from] tokio::task::JoinError),
+}
+
+fn so_far(removed: u64) -> String {
+    match removed {
+        0 => "nothing was removed".to_owned(),
+        removed => format!("only {removed} that stood in the way of something else were removed"),
+    }
 }
 
 /// One run between two stores. `part` may be called any number of times, then `finish` once.
@@ -144,6 +163,10 @@ struct Shared {
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
+    /// The written files that the part names: of those below a path that is owed nobody asked whether they are open.
+    written: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// The identity of the source root when the run began.
+    root: OnceCell<String>,
     /// Set while what was put off is done.
     finishing: AtomicBool,
 }
@@ -176,6 +199,8 @@ impl Run {
                 dir_times: Mutex::default(),
                 aside: Mutex::default(),
                 carried: Mutex::default(),
+                written: Mutex::default(),
+                root: OnceCell::new(),
                 finishing: AtomicBool::new(false),
             }),
         }
@@ -194,6 +219,8 @@ impl Run {
         }
         let routes = Routes::of(names.hints());
         names.follow_written(&routes);
+        *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
+        shared.root.get_or_try_init(|| shared.identity()).await?;
         self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
         shared.clone().walk(&names, &renamed).await?;
@@ -288,6 +315,9 @@ impl Shared {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.owed_paths, 1);
         self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
+        let written = lock(&self.written).clone();
+        let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
+        below.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
         self.tell(path, Did::Owe { reason: reason.to_owned() }, why);
         Ok(())
     }
@@ -310,9 +340,16 @@ impl Shared {
             Watch::Open => "a writer has it open",
             Watch::Fresh => "it changed a moment before it was copied",
             Watch::Busy => "it changed each time that it was read",
+            Watch::Unseen => "it was written to, and something above it could not be settled",
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
+    }
+
+    /// The identity of the source root now.
+    async fn identity(&self) -> Result<String, Stop> {
+        let identity = self.again(|| self.source.identity()).await;
+        identity.map_err(|cause| Stop::Unreachable { side: "source", cause })
     }
 
     fn put_off(&self, what: PutOff) -> Result<(), Stop> {
