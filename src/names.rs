@@ -4,6 +4,7 @@
 //! Adding a change is idempotent and commutes with adding any other, so a window may be read in any order,
 //! doubled, and cut anywhere.
 
+use crate::store::RESERVED;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -76,7 +77,9 @@ impl Names {
         self.insert(&change.path, reach, change.op == Op::Write, Some(line.clone()));
         if let Some(to) = &change.to {
             self.insert(to, Reach::Deep, false, Some(line));
-            self.hints.insert(Hint { from: change.path.clone(), to: to.clone(), into: change.into });
+            if !(is_reserved(to) || is_reserved(&change.path)) {
+                self.hints.insert(Hint { from: change.path.clone(), to: to.clone(), into: change.into });
+            }
         }
     }
 
@@ -125,6 +128,9 @@ impl Names {
     }
 
     fn insert(&mut self, path: &RelPath, reach: Reach, written: bool, line: Option<Arc<Line>>) {
+        if is_reserved(path) {
+            return;
+        }
         let added = self.root.insert(path.components(), &Mark { reach, written, line });
         self.nodes = self.nodes.saturating_add_signed(added);
     }
@@ -147,6 +153,11 @@ impl Names {
         self.texts.insert(text.clone());
         text
     }
+}
+
+/// What syncd keeps for itself at a destination is no part of what is kept in step, whatever a line says.
+fn is_reserved(path: &RelPath) -> bool {
+    path.components().next() == Some(RESERVED.as_bytes())
 }
 
 struct Mark {
@@ -323,6 +334,18 @@ mod tests {
             "deep a
              deep b
              hint a -> b or into it",
+        );
+    }
+
+    #[test]
+    fn no_line_names_what_syncd_keeps_for_itself() {
+        check(
+            "write .syncd/tmp/x
+             rename .syncd a
+             rename a .syncd/b
+             write b/.syncd",
+            "deep a
+             plain b/.syncd written",
         );
     }
 
