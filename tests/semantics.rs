@@ -89,7 +89,7 @@ async fn s3_a_window_applied_twice_and_windows_that_overlap_change_nothing() {
     assert_eq!(story.destination.calls().put - writes.put, 1, "only what is new is written");
 
     let before = story.destination.calls();
-    story.restart_in("backup");
+    story.restart_in("backup").await;
     let again = story.apply_all().await;
     let after = story.destination.calls();
     assert_eq!(again.moved_paths + again.copied_files + again.removed_files + again.made_dirs, 0, "{again}");
@@ -433,7 +433,7 @@ async fn s17_a_permanent_error_is_owed_and_does_not_block_the_rest() {
     story.assert_holds("a one\nb more");
     assert_eq!((first.windows, first.report.owed_paths), (1, 1));
     for _ in 0..2 {
-        story.restart();
+        story.restart().await;
         assert_eq!(story.owed(), ["a: put a: no space left: told to fail"]);
         story.does("append b !");
         assert_eq!(story.apply().await.windows, 1, "later windows are applied");
@@ -687,7 +687,7 @@ async fn crash(stop_at: usize) -> bool {
     };
     story.source.on_call(|_, _| None);
     story.destination.on_call(|_, _| None);
-    story.restart();
+    story.restart().await;
     story.apply_all().await;
     let left: Vec<String> = story.destination.snapshot().keys().map(ToString::to_string).collect();
     let aside: Vec<_> = left.iter().filter(|at| at.starts_with(".syncd/aside/")).collect();
@@ -705,7 +705,7 @@ async fn s27_after_a_crash_young_files_are_compared_by_content() {
     story.destination.on_call(|_, _| None);
     let was = story::meta(&story.destination, "young").await;
     story.destination.put(&path("young"), &was, syncd::store::Body::Whole("bad".into())).await.expect("puts");
-    story.restart();
+    story.restart().await;
     let report = story.apply_all().await;
     assert_eq!(report.compared_files, 1, "{report}");
 }

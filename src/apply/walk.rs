@@ -360,7 +360,7 @@ impl Shared {
     /// What cannot be named is owed at its directory's path, with its own spelling in the reason.
     fn owe_odd(&self, place: &Place, side: &str, odd: &Odd) {
         let name = odd.name.escape_ascii();
-        let reason = format!("the {side} holds {name:?} here: {}", odd.reason);
+        let reason = format!("the {side} holds \"{name}\" here: {}", odd.reason);
         let path = place.path.join(&odd.name).unwrap_or_else(|_| place.path.clone());
         if let Err(error) = self.owe(&path, &reason, place.line()) {
             tracing::error!(%path, %error, "an owed path could not be noted");
@@ -376,7 +376,8 @@ impl Shared {
             return Ok(());
         }
         if !self.acts() {
-            return self.tell_difference(&place.path, Did::SetAttrs, place.line());
+            let told = !differ || pair.destination.is_none(); // as a directory to be made
+            return if told { Ok(()) } else { self.tell_difference(&place.path, Did::SetAttrs, place.line()) };
         }
         if differ && pair.destination.as_ref().is_some_and(Meta::is_dir) {
             add(&self.tally.attrs_paths, 1);

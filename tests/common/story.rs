@@ -176,12 +176,15 @@ impl Story {
     }
 
     /// As after an end of the process: what was not kept is gone.
-    pub fn restart(&mut self) {
-        self.restart_in("state");
+    pub async fn restart(&mut self) {
+        self.restart_in("state").await;
     }
 
     /// Goes on with a copy of the state directory that was made by [`Story::copy_state`].
-    pub fn restart_in(&mut self, state: &str) {
+    pub async fn restart_in(&mut self, state: &str) {
+        while Arc::strong_count(&self.job.state) > 1 {
+            tokio::task::yield_now().await; // tasks of a run that was dropped end when they are next polled
+        }
         let nowhere = tempfile::tempdir().expect("a directory");
         self.job.state = Arc::new(State::open(nowhere.path()).expect("opens"));
         self.job.state = Arc::new(State::open(&self.dir.path().join(state)).expect("opens again"));
