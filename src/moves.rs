@@ -421,6 +421,11 @@ impl Twins {
         self.overflow || self.seen.get(&key).is_some_and(|count| *count > 1)
     }
 
+    /// From now on every file counts as having a twin.
+    pub fn doubt_all(&mut self) {
+        self.overflow = true;
+    }
+
     /// True if [`Twins::has_twin`] could be true for anything.
     #[must_use]
     pub fn any(&self) -> bool {

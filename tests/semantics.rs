@@ -373,6 +373,15 @@ async fn s14_more_deletes_than_allowed_are_refused_until_a_larger_limit_is_given
         story.apply_all().await;
         story.assert_holds("kept x\nnew x");
     }
+    let mut story = Story::of("write t/1 a\nwrite t/2 a\nwrite t_new/1 bb\nwrite t_new/2 bb").await;
+    story.does("delete t\nrename t_new t");
+    story.job.settings.deletes = Deletes::Files(1);
+    for _ in 0..2 {
+        let refused = story.try_apply().await.expect_err("the old table is two files");
+        assert!(refused.to_string().starts_with("2 files would be removed"), "{refused}");
+    }
+    story.job.settings.deletes = Deletes::Files(2);
+    story.apply_all().await;
 }
 
 /// An import deletes nothing of what only the destination has, since neither a line nor a verification named it; it
@@ -824,6 +833,15 @@ async fn s32_twins_below_a_rename_end_right() {
         story.does(renames);
         story.apply_all().await;
     }
+
+    story.does("rename t v\nrename u t\nrename v u");
+    story.source.on_call(|op, at| (op == "read" && at.is_within(&path("t"))).then_some(ErrorKind::PermissionDenied));
+    for _ in 0..2 {
+        story.apply().await;
+        assert!(!story.owed().is_empty(), "what could not be compared is not taken for equal");
+    }
+    story.source.on_call(|_, _| None);
+    story.apply_all().await;
 }
 
 /// A directory that was moved may show whole files of its old name until its names are settled, in the same window; the
@@ -883,6 +901,10 @@ async fn s35_a_file_copied_a_moment_after_it_was_written_is_compared_in_the_next
     let report = story.apply().await.report;
     assert_eq!(report.compared_files, 1);
     story.assert_holds("latest index-8");
+    write_now("index-9", time);
+    story.does("rename latest newest");
+    story.apply().await;
+    story.assert_holds("newest index-9");
 }
 
 // Attributes

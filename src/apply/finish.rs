@@ -36,7 +36,6 @@ impl Shared {
             add(&self.tally.left_paths, removals.len() as u64);
             removals.clear();
         }
-        self.find_aside().await?;
         self.guard(&removals).await?;
         self.check_root(&removals).await?;
         self.clone().remove_all(removals).await?;
@@ -124,7 +123,9 @@ impl Shared {
         let mut files: u64 = removals.iter().map(|removal| removal.files).sum();
         let displaced = lock(&self.aside).clone();
         for aside in displaced {
-            files += self.count_files(&aside.path, &Meta::dir()).await;
+            if let Ok(Some(there)) = self.look(&self.destination, &aside.path).await {
+                files += self.count_files(&aside.path, &there).await;
+            }
         }
         self.allow(files)
     }
@@ -259,17 +260,18 @@ impl Shared {
         Ok(all)
     }
 
-    /// What a run displaced that did not come to its end counts and goes with this one.
-    async fn find_aside(&self) -> Result<(), Stop> {
+    /// What a run displaced that did not come to its end counts and goes with this one. True if there is anything:
+    /// then nobody knows what that run moved where.
+    pub(super) async fn find_aside(&self) -> Result<bool, Stop> {
         if self.options.interrupted_since.is_none() || !self.acts() {
-            return Ok(());
+            return Ok(false);
         }
         let root = aside_root();
         let left: Result<Vec<Listed>, StoreError> =
             self.again(|| async { self.destination.list(&root).try_collect().await }).await;
         let left = match left {
             Ok(left) => left,
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
             Err(cause) => return Err(Stop::Unreachable { side: "destination", cause }),
         };
         let mut aside = lock(&self.aside);
@@ -281,7 +283,7 @@ impl Shared {
                 aside.push(Aside { was: path.clone(), path });
             }
         }
-        Ok(())
+        Ok(!aside.is_empty())
     }
 
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source

@@ -58,7 +58,8 @@ pub struct Options {
     pub publish: Publish,
     /// A run that did not come to its end began then: files from that time on may have been copied too early.
     pub interrupted_since: Option<Time>,
-    /// Files that were copied a moment after they were written: size and time prove nothing about them.
+    /// Files that were copied a moment after they were written, and paths owed since a rename: size and time prove nothing
+    /// about them, or about what is below them.
     pub fresh: Arc<HashSet<RelPath>>,
     /// Read the bytes of every file on both sides.
     pub compare_all: bool,
@@ -94,7 +95,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub enum Watch {
     /// A writer has it open.
     Open,
-    /// It was copied so soon after its last change that a later change could have the same time.
+    /// It was copied so soon after its last change that a later change could have the same time; or it is owed, and
+    /// a rename may have brought other bytes there.
     Fresh,
     /// It changed each time that it was read.
     Busy,
@@ -165,6 +167,10 @@ struct Shared {
     carried: Mutex<Vec<RelPath>>,
     /// The written files that the part names: of those below a path that is owed nobody asked whether they are open.
     written: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// Where the part's renames lead from and to.
+    ends: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// `Options::fresh`, and where the part's renames may have taken them.
+    fresh: Mutex<Arc<HashSet<RelPath>>>,
     /// The identity of the source root when the run began.
     root: OnceCell<String>,
     /// Set while what was put off is done.
@@ -200,6 +206,8 @@ impl Run {
                 aside: Mutex::default(),
                 carried: Mutex::default(),
                 written: Mutex::default(),
+                ends: Mutex::default(),
+                fresh: Mutex::default(),
                 root: OnceCell::new(),
                 finishing: AtomicBool::new(false),
             }),
@@ -221,8 +229,13 @@ impl Run {
         names.follow_written(&routes);
         *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
         shared.root.get_or_try_init(|| shared.identity()).await?;
-        self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
+        *lock(&shared.ends) = Arc::new(renamed.ends.clone());
+        *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &routes));
+        if shared.find_aside().await? {
+            lock(&renamed.twins).doubt_all();
+        }
+        self.do_moves(&names).await;
         shared.clone().walk(&names, &renamed).await?;
         self.check_twins(&renamed).await
     }
@@ -281,6 +294,12 @@ impl Run {
     }
 }
 
+/// The paths, and where renames may have taken them.
+fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
+    let further = paths.iter().flat_map(|path| routes.forward(path));
+    paths.iter().cloned().chain(further).collect()
+}
+
 /// The ends of a part's renames, and the files seen below them.
 struct Renamed {
     ends: BTreeSet<RelPath>,
@@ -318,6 +337,9 @@ impl Shared {
         let written = lock(&self.written).clone();
         let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
         below.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
+        if self.is_fresh(path) || self.meets_rename(path) {
+            self.watch(path, Watch::Fresh, why)?; // what a move brought there is still to be compared
+        }
         self.tell(path, Did::Owe { reason: reason.to_owned() }, why);
         Ok(())
     }
@@ -344,6 +366,19 @@ impl Shared {
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
+    }
+
+    /// Size and time prove nothing about the path, or about what is above it.
+    fn is_fresh(&self, path: &RelPath) -> bool {
+        let fresh = lock(&self.fresh).clone();
+        !fresh.is_empty() && path.ancestors().any(|at| fresh.contains(&at))
+    }
+
+    /// At, below or above an end of a rename of this part.
+    fn meets_rename(&self, path: &RelPath) -> bool {
+        let ends = lock(&self.ends).clone();
+        let below = ends.range(path.clone()..).next().is_some_and(|end| end.is_within(path));
+        below || path.ancestors().any(|at| ends.contains(&at))
     }
 
     /// The identity of the source root now.
