@@ -5,7 +5,7 @@
 use crate::names::Hint;
 use crate::store::{Capabilities, Kind, Listed, Meta, RESERVED, Store, StoreError, Time};
 use futures::StreamExt;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use syncd_parsers::RelPath;
 use tracing::debug;
@@ -14,6 +14,8 @@ use tracing::debug;
 const ROUTES_MAX: usize = 32;
 /// How many entries of a directory are compared before it is taken for the one that was renamed.
 const SAMPLE_MAX: usize = 16;
+/// How many directories are listed for that.
+const SAMPLE_DIRS_MAX: usize = 8;
 /// How many (size, time) pairs are remembered below renamed names; beyond it every file there counts as having a twin.
 const TWINS_MAX: usize = 4_000_000;
 
@@ -192,19 +194,35 @@ impl Mover<'_> {
         }
     }
 
+    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
+    /// have the same partitions.
     async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
-        let holds = self.destination.store.capabilities();
-        let sample: Vec<_> = self.source.store.list(path).take(SAMPLE_MAX).collect().await;
-        let (mut same, mut seen) = (0, 0);
-        for listed in sample {
-            let Listed::Entry(entry) = listed? else { continue };
-            seen += 1;
-            let Ok(below) = place.join(&entry.name) else { continue };
-            let Some(held) = self.destination.store.lookup(&below).await? else { continue };
-            let whole = self.source.whole(&path.join(&entry.name), entry.meta).await?;
-            same += usize::from(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)));
+        let (mut files, mut dirs) = (Sample::default(), Sample::default());
+        let mut ahead = VecDeque::from([path.clone()]);
+        for _ in 0..SAMPLE_DIRS_MAX {
+            let Some(dir) = ahead.pop_front() else { break };
+            let listed: Vec<_> = self.source.store.list(&dir).take(SAMPLE_MAX).collect().await;
+            for listed in listed {
+                let Listed::Entry(entry) = listed? else { continue };
+                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
+                if files.seen >= SAMPLE_MAX {
+                    break;
+                }
+                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
+                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
+                if entry.meta.is_dir() {
+                    ahead.push_back(at);
+                }
+            }
         }
-        Ok(same > 0 && same * 2 >= seen)
+        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
+    }
+
+    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
+        let Some(held) = self.destination.store.lookup(below).await? else { return Ok(false) };
+        let whole = if listed.complete { Some(listed) } else { self.source.store.lookup(path).await? };
+        let holds = self.destination.store.capabilities();
+        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
     }
 
     async fn rename(&mut self, from: &RelPath, to: &RelPath, occupied: bool) -> Result<(), StoreError> {
@@ -223,14 +241,26 @@ impl Mover<'_> {
 
     async fn put_aside(&mut self, path: &RelPath) -> Result<(), StoreError> {
         let root = aside_root();
-        let aside = root.join(self.renames.to_string().as_bytes()).expect("a number is a name");
         let reserved = root.parent().expect("the root of what is set aside has a parent");
         self.destination.store.mkdir(&reserved, &Meta::dir()).await?;
         self.destination.store.mkdir(&root, &Meta::dir()).await?;
+        let aside = self.free_aside(&root).await?;
         self.destination.store.rename(path, &aside).await?;
         self.note(path, &aside);
         self.moved.aside.push(Aside { path: aside, was: path.clone() });
         Ok(())
+    }
+
+    /// A name that neither an earlier part nor an earlier run has taken.
+    async fn free_aside(&self, root: &RelPath) -> Result<RelPath, StoreError> {
+        let mut number = self.renames;
+        loop {
+            let aside = root.join(number.to_string().as_bytes()).expect("a number is a name");
+            if self.destination.store.lookup(&aside).await?.is_none() {
+                return Ok(aside);
+            }
+            number += 1;
+        }
     }
 
     /// Makes the missing directories above `path` as the source has them; false if that cannot be, because
@@ -279,6 +309,31 @@ impl Mover<'_> {
     }
 }
 
+/// How many of a few entries are the same on both sides.
+#[derive(Debug, Default)]
+struct Sample {
+    seen: usize,
+    same: usize,
+}
+
+impl Sample {
+    fn add(&mut self, same: bool) {
+        self.seen += 1;
+        self.same += usize::from(same);
+    }
+
+    fn is_same(&self) -> bool {
+        self.same > 0 && self.same * 2 >= self.seen
+    }
+}
+
+/// The paths of one entry below `path` and, as far down, below `place`.
+fn both_names(dir: &RelPath, name: &[u8], path: &RelPath, place: &RelPath) -> Option<(RelPath, RelPath)> {
+    let at = dir.join(name).ok()?;
+    let below = at.rebase(path, place)?;
+    Some((at, below))
+}
+
 /// Two files of one size and time, or two things of one kind.
 fn same_version(source: &Meta, destination: &Meta, holds: &Capabilities) -> bool {
     source.kind == destination.kind
@@ -325,18 +380,6 @@ impl<'a> Looks<'a> {
         let gone: Vec<RelPath> = below.take_while(|known| known.is_within(path)).cloned().collect();
         gone.iter().for_each(|path| drop(self.known.remove(path)));
     }
-
-    /// The whole of what a listing showed in part.
-    async fn whole(
-        &self,
-        path: &Result<RelPath, syncd_parsers::PathError>,
-        listed: Meta,
-    ) -> Result<Option<Meta>, StoreError> {
-        match path {
-            Ok(path) if !listed.complete => self.store.lookup(path).await,
-            _ => Ok(Some(listed)),
-        }
-    }
 }
 
 /// Files below renamed names, by size and time, to find *twins*: a rename, done here or only at the source, can leave
@@ -376,6 +419,11 @@ impl Twins {
         let version = (meta.len, whole(meta.mtime, unit));
         let key = if self.renamed_names.contains(name) { hash(&version) } else { hash(&(version, name)) };
         self.overflow || self.seen.get(&key).is_some_and(|count| *count > 1)
+    }
+
+    /// From now on every file counts as having a twin.
+    pub fn doubt_all(&mut self) {
+        self.overflow = true;
     }
 
     /// True if [`Twins::has_twin`] could be true for anything.

@@ -3,12 +3,12 @@
 
 use super::walk::Pair;
 use super::{PutOff, Shared, Stop, lock};
-use crate::moves::Aside;
+use crate::moves::{Aside, aside_root};
 use crate::names::Line;
 use crate::report::{Did, add};
 use crate::store::{ErrorKind, Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
@@ -36,8 +36,8 @@ impl Shared {
             add(&self.tally.left_paths, removals.len() as u64);
             removals.clear();
         }
-        self.find_left_aside().await?;
         self.guard(&removals).await?;
+        self.check_root(&removals).await?;
         self.clone().remove_all(removals).await?;
         self.remove_aside().await?;
         self.set_dir_times().await?;
@@ -108,7 +108,7 @@ impl Shared {
         let looks = futures::stream::iter(removals).map(|(path, why)| async move {
             match self.look(&self.destination, &path).await {
                 Ok(Some(there)) => {
-                    let files = self.count_files(&path, &there).await;
+                    let files = if self.acts() { self.count_files(&path, &there).await } else { 0 };
                     Ok(Some(Removal { path, there, files, why }))
                 }
                 Ok(None) => Ok(None),
@@ -123,16 +123,25 @@ impl Shared {
         let mut files: u64 = removals.iter().map(|removal| removal.files).sum();
         let displaced = lock(&self.aside).clone();
         for aside in displaced {
-            files += self.count_files(&aside.path, &Meta::dir()).await;
+            if let Ok(Some(there)) = self.look(&self.destination, &aside.path).await {
+                files += self.count_files(&aside.path, &there).await;
+            }
         }
         self.allow(files)
+    }
+
+    /// The source is asked once more who it is before its "not found" is believed.
+    async fn check_root(&self, removals: &[Removal]) -> Result<(), Stop> {
+        let Some(was) = self.root.get().filter(|_| !removals.is_empty()) else { return Ok(()) };
+        let is = self.identity().await?;
+        if is == *was { Ok(()) } else { Err(Stop::OtherRoot { was: was.clone(), is }) }
     }
 
     /// Refuses if with so many more files the run would remove more than it may.
     fn allow(&self, files: u64) -> Result<(), Stop> {
         let deletes = files + self.tally.removed_files.load(Ordering::Relaxed);
         match self.options.deletes_max {
-            Some(limit) if deletes > limit => Err(Stop::Deletes { deletes, limit }),
+            Some(limit) if deletes > limit => Err(Stop::Deletes { deletes, limit, removed: deletes - files }),
             _ => Ok(()),
         }
     }
@@ -171,7 +180,7 @@ impl Shared {
             Ok(Some(source)) => {
                 let pair = Pair { source: Some(source), destination: Some(there) };
                 self.touched(&path);
-                self.clone().deep(Self::place(path, why), pair).await.map(drop)
+                self.clone().deep_named(Self::place(path, why), pair).await.map(drop)
             }
             Ok(None) if !self.acts() => self.tell_difference(&path, Did::Remove, why.as_ref()),
             Ok(None) => {
@@ -251,27 +260,30 @@ impl Shared {
         Ok(all)
     }
 
-    /// What the moves of a run displaced that did not come to its end: that run is repeated as a whole, so nobody wants it
-    /// any more. It counts as removed, since it was not before.
-    async fn find_left_aside(&self) -> Result<(), Stop> {
-        let root = crate::moves::aside_root();
-        if self.options.interrupted_since.is_none() || !self.acts() || !self.destination.capabilities().tree {
-            return Ok(());
+    /// What a run displaced that did not come to its end counts and goes with this one. True if there is anything:
+    /// then nobody knows what that run moved where.
+    pub(super) async fn find_aside(&self) -> Result<bool, Stop> {
+        if self.options.interrupted_since.is_none() || !self.acts() {
+            return Ok(false);
         }
-        let known: BTreeSet<RelPath> = lock(&self.aside).iter().map(|aside| aside.path.clone()).collect();
-        let mut listing = self.destination.list(&root);
-        while let Some(listed) = listing.next().await {
-            match listed {
-                Ok(Listed::Entry(entry)) => {
-                    let path = root.join(&entry.name).ok().filter(|path| !known.contains(path));
-                    lock(&self.aside).extend(path.map(|path| Aside { was: path.clone(), path }));
-                }
-                Ok(Listed::Odd(_)) => {}
-                Err(error) if error.kind == ErrorKind::NotFound => break,
-                Err(error) => return self.owe_error(&root, error, None).await,
+        let root = aside_root();
+        let left: Result<Vec<Listed>, StoreError> =
+            self.again(|| async { self.destination.list(&root).try_collect().await }).await;
+        let left = match left {
+            Ok(left) => left,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+            Err(cause) => return Err(Stop::Unreachable { side: "destination", cause }),
+        };
+        let mut aside = lock(&self.aside);
+        for entry in left {
+            if let Listed::Entry(entry) = entry
+                && let Ok(path) = root.join(&entry.name)
+                && aside.iter().all(|known| known.path != path)
+            {
+                aside.push(Aside { was: path.clone(), path });
             }
         }
-        Ok(())
+        Ok(!aside.is_empty())
     }
 
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source
