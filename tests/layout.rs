@@ -13,7 +13,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("aws_sdk_s3", &["store/s3"]),
     ("backon", &["apply/"]),
     ("chrono_tz", &["zone.rs"]),
-    ("clap", &["cli"]),
+    ("clap", &["cli/", "main.rs"]),
     ("globset", &["publish.rs"]),
     ("hdfs_native", &["store/hdfs"]),
     ("humantime", &["report.rs", "zone.rs"]),
