@@ -172,8 +172,12 @@ fn kill_imports(work: &mut Work) {
     let destination = work.stage.at("destination");
     let mut kept = Finished::new();
     work.kill_often(IMPORT_KILLS, |work| {
-        let enough = kept.len() + work.dice.throw(BULK_FILES / 4) as usize;
-        let killed = work.kill(&import(work, ""), &["live"], || finished(&destination).len() > enough);
+        let left = BULK_FILES - kept.len() as u64;
+        let enough = kept.len() + work.dice.throw(left / 3 + 1) as usize;
+        let moment = Duration::from_millis(work.dice.throw(200));
+        let began = Instant::now();
+        let is_time = || began.elapsed() >= moment && finished(&destination).len() >= enough;
+        let killed = work.kill(&import(work, ""), &["live"], is_time);
         let now = finished(&destination);
         for (path, identity) in &kept {
             assert_eq!(now.get(path), Some(identity), "{} was finished before", path.display());
