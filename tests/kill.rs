@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-const BULK_FILES: u64 = 2500;
+const BULK_FILES: u64 = 4000;
 const BULK_DIRS: u64 = 20;
 const IMPORT_KILLS: usize = 8;
 const WINDOW_KILLS: usize = 18;
