@@ -213,7 +213,11 @@ fn resolved(path: &Path) -> PathBuf {
 fn known_dialect(name: &str) -> Result<&'static dyn dialect::Dialect, Usage> {
     dialect::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = dialect::all().iter().map(|dialect| dialect.name()).collect();
-        Usage::new("--dialect", format!("{name} is not known; known are {}", known.join(", ")))
+        let known = known.join(", ");
+        Usage::new(
+            "--dialect",
+            format!("{name} is not known; known are {known}, and hdfs-escaped and hdfs-raw for one spelling of names"),
+        )
     })
 }
 

@@ -238,16 +238,7 @@ impl Job {
         Ok(report)
     }
 
-    /// Keeps the error of a job for `syncd status`.
-    ///
-    /// # Errors
-    ///
-    /// The page could not be written.
-    pub fn note_failure(&self, error: &JobError) -> Result<(), StateError> {
-        self.write_page(None, Some(crate::apply::chain(error)))
-    }
-
-    /// The same for two stores that no import is known of: nothing is kept.
+    /// [`Job::verify`] for two stores that no import is known of.
     ///
     /// # Errors
     ///
@@ -255,6 +246,15 @@ impl Job {
     pub async fn verify_alone(&self, mode: Mode) -> Result<Report, JobError> {
         self.check_pair(true).await?;
         self.verify(mode).await
+    }
+
+    /// Keeps the error of a job for `syncd status`.
+    ///
+    /// # Errors
+    ///
+    /// The page could not be written.
+    pub fn note_failure(&self, error: &JobError) -> Result<(), StateError> {
+        self.write_page(None, Some(crate::apply::chain(error)))
     }
 
     async fn apply_group(

@@ -4,6 +4,7 @@
 //! Adding a change is idempotent and commutes with adding any other, so a window may be read in any order,
 //! doubled, and cut anywhere.
 
+use crate::store::RESERVED;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -76,7 +77,9 @@ impl Names {
         self.insert(&change.path, reach, change.op == Op::Write, Some(line.clone()));
         if let Some(to) = &change.to {
             self.insert(to, Reach::Deep, false, Some(line));
-            self.hints.insert(Hint { from: change.path.clone(), to: to.clone(), into: change.into });
+            if !(is_reserved(to) || is_reserved(&change.path)) {
+                self.hints.insert(Hint { from: change.path.clone(), to: to.clone(), into: change.into });
+            }
         }
     }
 
@@ -92,11 +95,11 @@ impl Names {
 
     /// Gives each path in `written` its other names too: a file that was being written when it, or a directory
     /// above it, was renamed is still being written under the new name, and no line will say so.
-    pub fn follow_written(&mut self, routes: &crate::moves::Routes) {
+    pub fn follow_written(&mut self, others: impl Fn(&RelPath) -> Vec<RelPath>) {
         let mut followed = Vec::new();
         self.root.visit(&RelPath::root(), &mut |path, node| {
             if node.written {
-                followed.extend(routes.forward(path));
+                followed.extend(others(path));
             }
         });
         followed.iter().for_each(|path| self.add_written(path));
@@ -125,6 +128,9 @@ impl Names {
     }
 
     fn insert(&mut self, path: &RelPath, reach: Reach, written: bool, line: Option<Arc<Line>>) {
+        if is_reserved(path) {
+            return;
+        }
         let added = self.root.insert(path.components(), &Mark { reach, written, line });
         self.nodes = self.nodes.saturating_add_signed(added);
     }
@@ -147,6 +153,11 @@ impl Names {
         self.texts.insert(text.clone());
         text
     }
+}
+
+/// What syncd keeps for itself at a destination is no part of what is kept in step, whatever a line says.
+fn is_reserved(path: &RelPath) -> bool {
+    path.components().next() == Some(RESERVED.as_bytes())
 }
 
 struct Mark {
@@ -327,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn no_line_names_what_syncd_keeps_for_itself() {
+        check(
+            "write .syncd/tmp/x
+             rename .syncd a
+             rename a .syncd/b
+             write b/.syncd",
+            "deep a
+             plain b/.syncd written",
+        );
+    }
+
+    #[test]
     fn the_last_line_explains_a_name_in_whatever_order_lines_come() {
         for order in ["attr a\nmkdir a", "mkdir a\nattr a"] {
             let names = names(order);
@@ -349,7 +372,7 @@ mod tests {
     fn a_written_file_is_followed_through_renames_above_it() {
         let mut names = names("write a/x\nrename a b\nrename b c/d");
         let routes = crate::moves::Routes::of(names.hints());
-        names.follow_written(&routes);
+        names.follow_written(|path| routes.forward(path));
         let text = names.to_string();
         assert!(text.contains("plain b/x written") && text.contains("plain c/d/x written"), "{text}");
     }

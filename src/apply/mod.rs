@@ -193,7 +193,7 @@ impl Run {
             names.add_written(&path);
         }
         let routes = Routes::of(names.hints());
-        names.follow_written(&routes);
+        names.follow_written(|path| routes.forward(path));
         self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
         shared.clone().walk(&names, &renamed).await?;
@@ -243,9 +243,13 @@ impl Run {
         lock(&shared.aside).extend(aside);
     }
 
-    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful.
+    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful. A run that only looks
+    /// would tell everything there twice, and leaves it out.
     async fn check_twins(&self, renamed: &Arc<Renamed>) -> Result<(), Stop> {
         let shared = &self.shared;
+        if shared.options.mode == Mode::Look {
+            return Ok(());
+        }
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
             shared.see_twins(&aside.path, aside.was.name(), renamed).await;

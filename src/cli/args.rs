@@ -177,7 +177,8 @@ pub struct LogArgs {
     /// The directory of the change log.
     #[arg(long, value_name = "URI")]
     pub change_log_dir: String,
-    /// The audit log's format. Without it: found out from the lines.
+    /// The audit log's format: hdfs, jindofs. Without it: found out from the lines. hdfs-escaped (Hadoop 2.8 and later) and
+    /// hdfs-raw (up to 2.7) spare the look at the other reading of a name with a backslash.
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
     /// The path in the log that corresponds to the source root. Without it: the path of an hdfs:// source, where the
