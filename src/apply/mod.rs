@@ -17,11 +17,11 @@ use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use syncd_parsers::RelPath;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::warn;
 
 use crate::names::Line;
@@ -103,9 +103,14 @@ pub enum Watch {
 /// Why a run ended before its end. The destination is in a good state, the checkpoint must not move.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    #[error("{deletes} files would be removed, more than the {limit} allowed by --max-delete; nothing was removed")]
+    #[error(
+        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; they were not removed. \
+         `syncd apply --dry-run --explain` shows them with their reasons; if they are right, allow more"
+    )]
     Deletes { deletes: u64, limit: u64 },
-    #[error("the source root is not a directory any more")]
+    #[error("the source root was replaced during the run: it was {was}, it is {now}; nothing was removed since")]
+    OtherRoot { was: String, now: String },
+    #[error("the source root is gone, or is no directory any more; nothing was removed since. Is it mounted?")]
     NoRoot,
     #[error("the {side} store does not answer")]
     Unreachable {
@@ -141,6 +146,14 @@ struct Shared {
     /// Directories whose times are set when nothing below them changes any more.
     dir_times: Mutex<BTreeSet<RelPath>>,
     aside: Mutex<Vec<moves::Aside>>,
+    /// What an earlier run had put aside is among it.
+    adopted: AtomicBool,
+    /// Other names of files that were copied a moment after they were written.
+    fresh: Mutex<HashSet<RelPath>>,
+    /// Files whose removal was allowed.
+    allowed_files: AtomicU64,
+    /// What the source root is known by.
+    root: OnceCell<String>,
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
@@ -150,8 +163,17 @@ struct Shared {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum PutOff {
-    Remove { path: RelPath, why: Option<Line> },
-    Publish { rank: usize, path: RelPath, why: Option<Line> },
+    Remove {
+        path: RelPath,
+        why: Option<Line>,
+    },
+    Publish {
+        rank: usize,
+        path: RelPath,
+        why: Option<Line>,
+        /// Size and time say that the destination has it already, and they are wrong.
+        distrust: bool,
+    },
 }
 
 impl Run {
@@ -175,10 +197,21 @@ impl Run {
                 put_off: Mutex::default(),
                 dir_times: Mutex::default(),
                 aside: Mutex::default(),
+                adopted: AtomicBool::new(false),
+                fresh: Mutex::default(),
+                allowed_files: AtomicU64::new(0),
+                root: OnceCell::new(),
                 carried: Mutex::default(),
                 finishing: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// For a source root that is known from before; otherwise it is the one that the first part finds.
+    #[must_use]
+    pub fn rooted(self, identity: String) -> Self {
+        let _: Result<(), _> = self.shared.root.set(identity);
+        self
     }
 
     /// Moves and settles what `names` names. Deletes and what is published last wait for [`Run::finish`].
@@ -192,8 +225,11 @@ impl Run {
         for path in std::mem::take(&mut *lock(&shared.carried)) {
             names.add_written(&path);
         }
+        shared.check_root().await?;
         let routes = Routes::of(names.hints());
         names.follow_written(&routes);
+        lock(&shared.fresh).extend(shared.options.fresh.iter().flat_map(|path| routes.forward(path)));
+        self.adopt_aside(&names).await;
         self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
         shared.clone().walk(&names, &renamed).await?;
@@ -229,12 +265,25 @@ impl Run {
         self.shared.tally.report()
     }
 
+    /// What a run that did not come to its end had put aside is this run's: to be looked at for twins, to be counted among
+    /// the deletes, and to be removed with them.
+    async fn adopt_aside(&self, names: &Names) {
+        let shared = &self.shared;
+        let wanted = shared.options.interrupted_since.is_some() || !names.hints().is_empty();
+        if shared.acts() && wanted && !shared.adopted.swap(true, Ordering::SeqCst) {
+            let left = moves::left_aside(&*shared.destination).await;
+            lock(&shared.aside).extend(left);
+        }
+    }
+
     async fn do_moves(&self, names: &Names) {
         let shared = &self.shared;
         if shared.options.mode == Mode::Look || names.hints().is_empty() {
             return;
         }
-        let Moved { moves, aside } = moves::perform(&*shared.source, &*shared.destination, names.hints()).await;
+        let numbers = lock(&shared.aside).iter().map(moves::Aside::number).max().map_or(0, |last| last + 1);
+        let Moved { moves, aside } =
+            moves::perform(&*shared.source, &*shared.destination, names.hints(), numbers).await;
         for step in moves {
             add(&shared.tally.moved_paths, 1);
             let why = names.root().find(&step.to).and_then(|node| node.line());
@@ -248,7 +297,7 @@ impl Run {
         let shared = &self.shared;
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
-            shared.see_twins(&aside.path, aside.was.name(), renamed).await;
+            shared.see_twins(&aside.path, b"", renamed).await;
         }
         if lock(&renamed.twins).any() { shared.clone().walk_renamed(renamed).await } else { Ok(()) }
     }
@@ -313,6 +362,16 @@ impl Shared {
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
+    }
+
+    /// Stops if the source root is not the one that the run began with.
+    async fn check_root(&self) -> Result<(), Stop> {
+        let now = self.again(|| self.source.identity()).await.map_err(|cause| match cause.kind {
+            ErrorKind::NotFound => Stop::NoRoot,
+            _ => Stop::Unreachable { side: "source", cause },
+        })?;
+        let was = self.root.get_or_init(|| async { now.clone() }).await.clone();
+        if was == now { Ok(()) } else { Err(Stop::OtherRoot { was, now }) }
     }
 
     fn put_off(&self, what: PutOff) -> Result<(), Stop> {
