@@ -120,7 +120,7 @@ impl JobError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot) => true,
+            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot | Stop::OtherRoot { .. }) => true,
             Self::Changelog(error) => error.is_refusal(),
             Self::State(error) => error.is_refusal(),
             Self::NotReady(_) | Self::Stopped(_) | Self::Store { .. } => false,
@@ -155,10 +155,12 @@ impl Job {
         self.state.commit(&[set(Key::Import, &import)])?;
         let running = self.start()?;
         let notes = self.notes()?;
-        let run = self.run(&notes, Mode::Act, false, running, HashSet::new());
-        run.everything().await?;
+        let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
+        run.part(self.everything()?).await?;
         let report = run.finish().await?;
-        notes.clear_settled()?;
+        if import.finished.is_none() {
+            notes.clear_settled()?; // later on a removal may be owed, which an import does not do
+        }
         let finished = Import { finished: Some((self.now)()), ..import };
         let files = report.by_size_and_time_files + report.copied_files + report.compared_files;
         self.state.commit(&[set(Key::Import, &finished), set(Key::Files, &files), unset(Key::Running)])?;
@@ -205,12 +207,13 @@ impl Job {
         self.check_not_emptied().await?;
         let running = if mode == Mode::Act { self.start()? } else { None };
         let notes = self.notes()?;
-        let run = self.run(&notes, mode, true, running, self.fresh()?);
-        run.everything().await?;
+        let run = self.run(&notes, mode, true, running, self.fresh()?)?;
+        run.part(self.everything()?).await?;
         let report = run.finish().await?;
         let verified = Verified {
             at: (self.now)(),
-            differing_paths: if mode == Mode::Look { report.differing_paths } else { 0 },
+            // What could not be looked at is not known to be equal.
+            differing_paths: if mode == Mode::Look { report.differing_paths + report.owed_paths } else { 0 },
             content: self.settings.compare_all,
         };
         if mode == Mode::Act {
@@ -250,7 +253,7 @@ impl Job {
     ) -> Result<(), JobError> {
         let running = if mode == Mode::Act { self.start()? } else { None };
         let notes = self.notes()?;
-        let run = self.run(&notes, mode, true, running, self.fresh()?);
+        let run = self.run(&notes, mode, true, running, self.fresh()?)?;
         let mut names = self.names_from_before()?;
         for (manifest, _) in group {
             let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
@@ -295,11 +298,20 @@ impl Job {
         Ok(last.map(|applied| applied.to))
     }
 
-    /// What is owed and watched: looked at again in every run.
+    /// The whole tree, with what has to be known of single files in it.
+    fn everything(&self) -> Result<Names, StateError> {
+        let mut names = self.names_from_before()?;
+        names.add_deep(&RelPath::root());
+        Ok(names)
+    }
+
+    /// What is owed and watched: looked at again in every run. What is owed may be a file that is open.
     fn names_from_before(&self) -> Result<Names, StateError> {
         let mut names = Names::default();
         for item in self.state.owed() {
-            names.add_deep(&item?.0);
+            let (path, _) = item?;
+            names.add_deep(&path);
+            names.add_written(&path);
         }
         for item in self.state.watched() {
             names.add_written(&item?.0);
@@ -322,7 +334,7 @@ impl Job {
         removes: bool,
         interrupted: Option<Running>,
         fresh: HashSet<RelPath>,
-    ) -> Run {
+    ) -> Result<Run, StateError> {
         let options = Options {
             mode,
             removes,
@@ -335,7 +347,12 @@ impl Job {
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
-        Run::new(self.source.clone(), self.destination.clone(), notes, options)
+        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options);
+        let pair = self.state.get::<Pair>(Key::Pair)?;
+        Ok(match pair {
+            Some(pair) => run.rooted(pair.source_identity),
+            None => run,
+        })
     }
 
     fn deletes_max(&self) -> u64 {
@@ -424,6 +441,7 @@ impl Job {
         let before = Before {
             owed: self.state.owed().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?,
             watched: self.state.watched().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?,
+            owed_now: HashSet::new(),
         };
         let (state, events) = (self.state.clone(), self.events.clone());
         Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before) }))
@@ -508,6 +526,19 @@ struct Notes {
 struct Before {
     owed: HashSet<RelPath>,
     watched: HashSet<RelPath>,
+    /// What this run owes: nothing is known of what is below it.
+    owed_now: HashSet<RelPath>,
+}
+
+impl Before {
+    fn owe(&mut self, path: &RelPath) {
+        self.owed.remove(path);
+        self.owed_now.insert(path.clone());
+    }
+
+    fn was_looked_at(&self, path: &RelPath) -> bool {
+        !path.ancestors().chain([RelPath::root()]).any(|above| self.owed_now.contains(&above))
+    }
 }
 
 impl Notes {
@@ -515,7 +546,8 @@ impl Notes {
     fn clear_settled(&self) -> Result<(), StateError> {
         let before = std::mem::take(&mut *self.before());
         before.owed.iter().try_for_each(|path| self.state.not_owed(path))?;
-        before.watched.iter().try_for_each(|path| self.state.not_watched(path))
+        let looked_at = before.watched.iter().filter(|path| before.was_looked_at(path));
+        looked_at.into_iter().try_for_each(|path| self.state.not_watched(path))
     }
 
     fn before(&self) -> MutexGuard<'_, Before> {
@@ -525,7 +557,7 @@ impl Notes {
 
 impl Notebook for Notes {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), BoxError> {
-        self.before().owed.remove(path);
+        self.before().owe(path);
         let owed = Owed { reason: reason.to_owned(), since: (self.now)(), line: why.cloned() };
         Ok(self.state.owe(path, owed)?)
     }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use syncd::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
+use syncd::checkpoint::{Key, Owed, State, Watched};
+use syncd::job::{Job, Settings, Verified};
 use syncd::names::{Line, Names};
 use syncd::publish::Publish;
 use syncd::report::{Event, Report};
@@ -119,6 +121,30 @@ impl World {
     fn assert_equal(&self) {
         assert_eq!(Self::files(&self.destination), Self::files(&self.source));
     }
+
+    fn job(&self, dir: &std::path::Path) -> Job {
+        Job {
+            source: Arc::new(self.source.clone()),
+            destination: Arc::new(self.destination.clone()),
+            pair: ("mem:source".into(), "mem:destination".into()),
+            state: Arc::new(State::open(dir).expect("opens")),
+            settings: Settings::default(),
+            events: Arc::new(|_| {}),
+            now: chrono::Utc::now,
+        }
+    }
+}
+
+fn watched(state: &State) -> Vec<String> {
+    state.watched().map(|item| item.expect("reads").0.to_string()).collect()
+}
+
+fn owed(state: &State) -> Vec<String> {
+    state.owed().map(|item| item.expect("reads").0.to_string()).collect()
+}
+
+fn watch(state: &State, text: &str, reason: Watch) {
+    state.watch(&path(text), Watched { reason, since: chrono::Utc::now() }).expect("notes");
 }
 
 #[tokio::test]
@@ -147,6 +173,49 @@ async fn a_file_published_last_is_copied_though_its_twin_stands_there() {
     world.destination.write(&path("v/index-1"), "B");
     world.apply(&["rename t u", "rename v u"], options()).await.expect("applies");
     world.assert_equal();
+}
+
+#[tokio::test]
+async fn verify_does_not_forget_a_file_that_is_open() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("f"), "1");
+    let job = world.job(dir.path());
+    job.import(None).await.expect("imports");
+    world.source.set_open(&path("f"), true);
+    watch(&job.state, "f", Watch::Open);
+    job.verify(Mode::Act).await.expect("verifies");
+    assert_eq!(watched(&job.state), ["f"]);
+}
+
+#[tokio::test]
+async fn an_import_made_again_forgets_nothing_that_is_owed_or_watched() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("f"), "1");
+    let job = world.job(dir.path());
+    job.import(None).await.expect("imports");
+    world.source.set_open(&path("f"), true);
+    watch(&job.state, "f", Watch::Open);
+    world.destination.write(&path("gone"), "1");
+    let line = Owed { reason: "permission denied".into(), since: chrono::Utc::now(), line: None };
+    job.state.owe(&path("gone"), line).expect("notes");
+    job.import(None).await.expect("imports again");
+    assert_eq!((watched(&job.state), owed(&job.state)), (vec!["f".to_owned()], vec!["gone".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_open_file_below_a_directory_that_could_not_be_looked_at_stays_watched() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("d/f"), "1");
+    let job = world.job(dir.path());
+    job.import(None).await.expect("imports");
+    world.source.set_open(&path("d/f"), true);
+    watch(&job.state, "d/f", Watch::Open);
+    world.source.fail_next("lookup", &path("d"), ErrorKind::PermissionDenied);
+    let none = Memory::tree();
+    job.apply(&none, Mode::Act).await.expect("applies");
+    assert_eq!(owed(&job.state), ["d"]);
+    job.apply(&none, Mode::Act).await.expect("applies");
+    assert_eq!((owed(&job.state).len(), watched(&job.state)), (0, vec!["d/f".to_owned()]));
 }
 
 #[tokio::test]
@@ -245,6 +314,22 @@ async fn a_twin_moved_before_a_crash_is_found_out_after_it() {
 }
 
 #[tokio::test]
+async fn a_file_known_to_differ_is_not_trusted_after_a_copy_that_failed() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("f"), "B");
+    let mut job = world.job(dir.path());
+    job.import(None).await.expect("imports");
+    world.destination.write(&path("f"), "A");
+    world.destination.fail_next("put", &path("f"), ErrorKind::NoSpace);
+    job.settings.compare_all = true;
+    job.verify(Mode::Act).await.expect("verifies");
+    assert_eq!(owed(&job.state), ["f"]);
+    job.settings.compare_all = false;
+    job.apply(&Memory::tree(), Mode::Act).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
 async fn nothing_is_deleted_when_the_source_root_is_replaced_during_a_run() {
     let world = World::new();
     for store in [&world.source, &world.destination] {
@@ -296,6 +381,18 @@ async fn a_fresh_file_is_not_trusted_under_its_new_name() {
 }
 
 #[tokio::test]
+async fn a_verification_that_could_not_look_everywhere_is_not_clean() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("d/f"), "1");
+    let job = world.job(dir.path());
+    job.import(None).await.expect("imports");
+    world.source.fail_next("list", &path("d"), ErrorKind::PermissionDenied);
+    job.verify(Mode::Look).await.expect("looks");
+    let verified: Verified = job.state.get(Key::Verified).expect("reads").expect("is there");
+    assert_ne!(verified.differing_paths, 0);
+}
+
+#[tokio::test]
 async fn a_directory_that_takes_its_parents_place_is_moved() {
     let world = World::new();
     for n in 0..4 {
@@ -335,4 +432,16 @@ async fn forged_renames_of_the_root_move_nothing() {
     run.finish().await.expect("applies");
     assert_eq!(world.destination.calls().rename, 0);
     world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_failed_run_is_not_healthy() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("f"), "1");
+    let job = world.job(dir.path());
+    job.import(None).await.expect("imports");
+    world.source.set_identity("another");
+    let error = job.verify(Mode::Act).await.expect_err("is another root");
+    job.note_failure(&error).expect("notes");
+    assert!(!syncd::status::Page::read(dir.path()).expect("reads").healthy);
 }

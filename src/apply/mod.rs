@@ -236,17 +236,6 @@ impl Run {
         self.check_twins(&renamed).await
     }
 
-    /// Settles the whole tree.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Run::part`].
-    pub async fn everything(&self) -> Result<(), Stop> {
-        let mut names = Names::default();
-        names.add_deep(&RelPath::root());
-        self.part(names).await
-    }
-
     /// Does what was put off: publishes, removes, sets directory times, and returns once all is durable.
     ///
     /// # Errors
