@@ -179,11 +179,15 @@ impl Job {
         self.state.commit(&[set(Key::Import, &import)])?;
         self.write_page(None, None)?;
         let running = self.start().await?;
-        let notes = self.notes(self.before(Retry::All)?);
-        let run = self.run(&notes, Mode::Act, false, running, HashSet::new());
-        run.everything().await?;
+        let before = self.before(Retry::All)?;
+        let names = before.everything();
+        let notes = self.notes(before);
+        let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
+        run.part(names).await?;
         let report = run.finish().await?;
-        notes.clear_settled()?;
+        if import.finished.is_none() {
+            notes.clear_settled()?; // later on a removal may be owed, which an import does not do
+        }
         let finished = Import { finished: Some((self.now)()), ..import };
         let files = report.by_size_and_time_files + report.copied_files + report.compared_files;
         self.state.commit(&[set(Key::Import, &finished), set(Key::Files, &files), unset(Key::Running)])?;
@@ -234,13 +238,16 @@ impl Job {
         self.check_pair(false).await?;
         self.check_not_emptied().await?;
         let running = if mode == Mode::Act { self.start().await? } else { None };
-        let notes = self.notes(self.before(Retry::All)?);
-        let run = self.run(&notes, mode, true, running, self.fresh()?);
-        run.everything().await?;
+        let before = self.before(Retry::All)?;
+        let names = before.everything();
+        let notes = self.notes(before);
+        let run = self.run(&notes, mode, true, running, self.fresh()?)?;
+        run.part(names).await?;
         let report = run.finish().await?;
         let verified = Verified {
             at: (self.now)(),
-            differing_paths: if mode == Mode::Look { report.differing_paths } else { 0 },
+            // What could not be looked at is not known to be equal.
+            differing_paths: if mode == Mode::Look { report.differing_paths + report.owed_paths } else { 0 },
             content: self.settings.compare_all,
         };
         if mode == Mode::Act {
@@ -283,7 +290,7 @@ impl Job {
         let before = self.before(if group.is_empty() { self.settings.retry } else { Retry::All })?;
         let mut names = before.names();
         let notes = self.notes(before);
-        let run = self.run(&notes, mode, true, running, self.fresh()?);
+        let run = self.run(&notes, mode, true, running, self.fresh()?)?;
         for (manifest, _) in group {
             let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
             while let Some(change) = changes.next().await {
@@ -362,7 +369,7 @@ impl Job {
         removes: bool,
         interrupted: Option<Running>,
         fresh: HashSet<RelPath>,
-    ) -> Run {
+    ) -> Result<Run, StateError> {
         let options = Options {
             mode,
             removes,
@@ -375,7 +382,12 @@ impl Job {
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
-        Run::new(self.source.clone(), self.destination.clone(), notes, options)
+        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options);
+        let pair = self.state.get::<Pair>(Key::Pair)?;
+        Ok(match pair {
+            Some(pair) => run.rooted(pair.source_identity),
+            None => run,
+        })
     }
 
     fn deletes_max(&self) -> u64 {
@@ -546,9 +558,29 @@ struct Notes {
 struct Before {
     owed: HashSet<RelPath>,
     watched: HashSet<RelPath>,
+    /// What this run owes: nothing is known of what is below it.
+    owed_now: HashSet<RelPath>,
 }
 
 impl Before {
+    fn owe(&mut self, path: &RelPath) {
+        self.owed.remove(path);
+        self.owed_now.insert(path.clone());
+    }
+
+    fn was_looked_at(&self, path: &RelPath) -> bool {
+        !path.ancestors().chain([RelPath::root()]).any(|above| self.owed_now.contains(&above))
+    }
+}
+
+impl Before {
+    /// The whole tree, with what has to be known of single files in it.
+    fn everything(&self) -> Names {
+        let mut names = self.names();
+        names.add_deep(&RelPath::root());
+        names
+    }
+
     fn is_empty(&self) -> bool {
         self.owed.is_empty() && self.watched.is_empty()
     }
@@ -576,7 +608,8 @@ impl Notes {
     fn clear_settled(&self) -> Result<(), StateError> {
         let before = std::mem::take(&mut *self.before());
         before.owed.iter().try_for_each(|path| self.state.not_owed(path))?;
-        before.watched.iter().try_for_each(|path| self.state.not_watched(path))
+        let looked_at = before.watched.iter().filter(|path| before.was_looked_at(path));
+        looked_at.into_iter().try_for_each(|path| self.state.not_watched(path))
     }
 
     fn before(&self) -> MutexGuard<'_, Before> {
@@ -586,7 +619,7 @@ impl Notes {
 
 impl Notebook for Notes {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), BoxError> {
-        self.before().owed.remove(path);
+        self.before().owe(path);
         let now = (self.now)();
         let owed = Owed { reason: reason.to_owned(), since: now, tried: Some(now), line: why.cloned() };
         Ok(self.state.owe(path, owed)?)

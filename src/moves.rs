@@ -98,9 +98,31 @@ pub struct Move {
 /// Something a move displaced: it waits below [`RESERVED`], since another move may want it, and goes with the deletes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
+    /// A numbered directory that holds it under the name that it had.
     pub path: RelPath,
-    /// The name it had.
-    pub was: RelPath,
+    /// Where it was; `None` where a run that ended early left it.
+    pub was: Option<RelPath>,
+}
+
+impl Aside {
+    /// Of its directory; 0 where that is none of ours.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        std::str::from_utf8(self.path.name()).ok().and_then(|name| name.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// What earlier runs that ended early put aside, as far as it can be listed.
+pub async fn left_aside(destination: &dyn Store) -> Vec<Aside> {
+    let root = aside_root();
+    let mut listing = destination.list(&root);
+    let mut left = Vec::new();
+    while let Some(Ok(listed)) = listing.next().await {
+        if let Listed::Entry(entry) = listed {
+            left.extend(root.join(&entry.name).map(|path| Aside { path, was: None }));
+        }
+    }
+    left
 }
 
 /// What was moved.
@@ -117,8 +139,8 @@ pub fn aside_root() -> RelPath {
 }
 
 /// Does every move that `hints` make worth doing. A failed look or rename leaves that move undone: the settling
-/// that follows copies what a move would have saved.
-pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeSet<Hint>) -> Moved {
+/// that follows copies what a move would have saved. What has to be put aside is numbered from `aside_from` on.
+pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeSet<Hint>, aside_from: u64) -> Moved {
     let routes = Routes::of(hints);
     let mut mover = Mover {
         source: Looks::at(source),
@@ -126,8 +148,9 @@ pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeS
         moved: Moved::default(),
         places: BTreeMap::new(),
         renames: 0,
+        next_aside: aside_from,
     };
-    for end in routes.ends() {
+    for end in routes.ends().into_iter().filter(|end| !end.is_root()) {
         if let Err(error) = mover.fill(&end, &routes.backward(&end)).await {
             debug!(path = %end, %error, "no move here");
         }
@@ -143,6 +166,7 @@ struct Mover<'a> {
     /// thing is now.
     places: BTreeMap<RelPath, Vec<(usize, RelPath)>>,
     renames: usize,
+    next_aside: u64,
 }
 
 impl Mover<'_> {
@@ -166,7 +190,11 @@ impl Mover<'_> {
             return Ok(());
         }
         for (place, meta) in held {
-            if place != *end && self.alike(end, &wanted, &place, &meta).await? && self.is_free(&place, &meta).await? {
+            if place != *end
+                && !place.is_root()
+                && self.alike(end, &wanted, &place, &meta).await?
+                && self.is_free(&place, &meta).await?
+            {
                 return self.rename(&place, end, occupant.is_some()).await;
             }
         }
@@ -225,42 +253,37 @@ impl Mover<'_> {
         Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
     }
 
+    /// Either may be the other's ancestor: then what has to go first is put aside with what is wanted in it.
     async fn rename(&mut self, from: &RelPath, to: &RelPath, occupied: bool) -> Result<(), StoreError> {
+        let below_itself = to.is_within(from);
+        let mut at = if below_itself { self.put_aside(from).await? } else { from.clone() };
         if !self.make_parents(to).await? {
             return Ok(());
         }
-        if occupied {
-            self.put_aside(to).await?;
+        if occupied && !below_itself {
+            let aside = self.put_aside(to).await?;
+            at = from.rebase(to, &aside).unwrap_or(at);
         }
-        self.destination.store.rename(from, to).await?;
-        self.note(from, to);
-        self.moved.aside.retain(|aside| aside.path != *from);
+        self.destination.store.rename(&at, to).await?;
+        self.note(&at, to);
         self.moved.moves.push(Move { from: from.clone(), to: to.clone() });
         Ok(())
     }
 
-    async fn put_aside(&mut self, path: &RelPath) -> Result<(), StoreError> {
+    /// Returns where it is now.
+    async fn put_aside(&mut self, path: &RelPath) -> Result<RelPath, StoreError> {
         let root = aside_root();
         let reserved = root.parent().expect("the root of what is set aside has a parent");
-        self.destination.store.mkdir(&reserved, &Meta::dir()).await?;
-        self.destination.store.mkdir(&root, &Meta::dir()).await?;
-        let aside = self.free_aside(&root).await?;
+        let dir = root.join(self.next_aside.to_string().as_bytes()).expect("a number is a name");
+        let aside = dir.join(path.name()).expect("the last name of a path is a name");
+        for dir in [&reserved, &root, &dir] {
+            self.destination.store.mkdir(dir, &Meta::dir()).await?;
+        }
+        self.next_aside += 1;
+        self.moved.aside.push(Aside { path: dir, was: Some(path.clone()) });
         self.destination.store.rename(path, &aside).await?;
         self.note(path, &aside);
-        self.moved.aside.push(Aside { path: aside, was: path.clone() });
-        Ok(())
-    }
-
-    /// A name that neither an earlier part nor an earlier run has taken.
-    async fn free_aside(&self, root: &RelPath) -> Result<RelPath, StoreError> {
-        let mut number = self.renames;
-        loop {
-            let aside = root.join(number.to_string().as_bytes()).expect("a number is a name");
-            if self.destination.store.lookup(&aside).await?.is_none() {
-                return Ok(aside);
-            }
-            number += 1;
-        }
+        Ok(aside)
     }
 
     /// Makes the missing directories above `path` as the source has them; false if that cannot be, because

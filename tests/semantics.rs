@@ -159,7 +159,8 @@ async fn s6_a_file_that_changes_while_it_is_read_is_read_again() {
         None
     });
     story.apply_all().await;
-    assert_eq!(seen.lock().expect("no panic holds it").iter().collect::<Vec<_>>(), ["old"], "until the whole came");
+    let torn = seen.lock().expect("no panic holds it").iter().any(|seen| *seen != "old" && *seen != whole);
+    assert!(!torn, "the old, then the whole, and nothing between");
     assert_eq!(story.destination.snapshot()[&path("f")].1, whole);
 
     changes.store(usize::MAX, Ordering::SeqCst);
@@ -325,7 +326,7 @@ async fn s12_a_source_that_is_not_there_empty_or_another_one_deletes_nothing() {
         None
     });
     story.logs("delete a");
-    story.assert_refused("is not the one that", "nothing was removed").await;
+    story.assert_refused("was replaced during the run", "nothing was removed").await;
     story.source.on_call(|_, _| None);
     story.source.set_identity(&known);
     story.acts("write a/x one");

@@ -17,7 +17,7 @@ use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use syncd_parsers::RelPath;
@@ -108,18 +108,19 @@ pub enum Watch {
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
     #[error(
-        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. If that is as it should be, \
-         give a larger --max-delete", so_far(*.removed)
+        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. \
+         `syncd apply --dry-run --explain` shows them with their reasons; if they are right, give a larger --max-delete",
+        so_far(*.removed)
     )]
     Deletes {
         deletes: u64,
         limit: u64,
-        /// What stood in the way of something of another kind, and was removed before.
+        /// What was removed before, in the same run.
         removed: u64,
     },
-    #[error("the source root is not the one that this run began with: it was {was}, it is {is}; nothing was removed")]
+    #[error("the source root was replaced during the run: it was {was}, it is {is}; nothing was removed since")]
     OtherRoot { was: String, is: String },
-    #[error("the source root is not a directory any more")]
+    #[error("the source root is gone, or is no directory any more; nothing was removed since. Is it mounted?")]
     NoRoot,
     #[error("the {side} store does not answer")]
     Unreachable {
@@ -162,6 +163,10 @@ struct Shared {
     /// Directories whose times are set when nothing below them changes any more.
     dir_times: Mutex<BTreeSet<RelPath>>,
     aside: Mutex<Vec<moves::Aside>>,
+    /// What an earlier run had put aside is among it.
+    adopted: AtomicBool,
+    /// Files whose removal was allowed.
+    allowed_files: AtomicU64,
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
@@ -179,8 +184,17 @@ struct Shared {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum PutOff {
-    Remove { path: RelPath, why: Option<Line> },
-    Publish { rank: usize, path: RelPath, why: Option<Line> },
+    Remove {
+        path: RelPath,
+        why: Option<Line>,
+    },
+    Publish {
+        rank: usize,
+        path: RelPath,
+        why: Option<Line>,
+        /// Size and time say that the destination has it already, and they are wrong.
+        distrust: bool,
+    },
 }
 
 impl Run {
@@ -204,6 +218,8 @@ impl Run {
                 put_off: Mutex::default(),
                 dir_times: Mutex::default(),
                 aside: Mutex::default(),
+                adopted: AtomicBool::new(false),
+                allowed_files: AtomicU64::new(0),
                 carried: Mutex::default(),
                 written: Mutex::default(),
                 ends: Mutex::default(),
@@ -212,6 +228,13 @@ impl Run {
                 finishing: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// For a source root that is known from before; otherwise it is the one that the first part finds.
+    #[must_use]
+    pub fn rooted(self, identity: String) -> Self {
+        let _: Result<(), _> = self.shared.root.set(identity);
+        self
     }
 
     /// Moves and settles what `names` names. Deletes and what is published last wait for [`Run::finish`].
@@ -225,30 +248,20 @@ impl Run {
         for path in std::mem::take(&mut *lock(&shared.carried)) {
             names.add_written(&path);
         }
+        shared.check_root().await?;
         let routes = Routes::of(names.hints());
         names.follow_written(|path| routes.forward(path));
         *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
-        shared.root.get_or_try_init(|| shared.identity()).await?;
         let renamed = Arc::new(Renamed::of(&names));
         *lock(&shared.ends) = Arc::new(renamed.ends.clone());
         *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &routes));
-        if shared.find_aside().await? {
-            lock(&renamed.twins).doubt_all();
+        self.adopt_aside(&names).await;
+        if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
+            lock(&renamed.twins).doubt_all(); // nobody knows what the run before moved where
         }
         self.do_moves(&names).await;
         shared.clone().walk(&names, &renamed).await?;
         self.check_twins(&renamed).await
-    }
-
-    /// Settles the whole tree.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Run::part`].
-    pub async fn everything(&self) -> Result<(), Stop> {
-        let mut names = Names::default();
-        names.add_deep(&RelPath::root());
-        self.part(names).await
     }
 
     /// Does what was put off: publishes, removes, sets directory times, and returns once all is durable.
@@ -269,12 +282,25 @@ impl Run {
         self.shared.tally.report()
     }
 
+    /// What a run that did not come to its end had put aside is this run's: to be looked at for twins, to be counted among
+    /// the deletes, and to be removed with them.
+    async fn adopt_aside(&self, names: &Names) {
+        let shared = &self.shared;
+        let wanted = shared.options.interrupted_since.is_some() || !names.hints().is_empty();
+        if shared.acts() && wanted && !shared.adopted.swap(true, Ordering::SeqCst) {
+            let left = moves::left_aside(&*shared.destination).await;
+            lock(&shared.aside).extend(left);
+        }
+    }
+
     async fn do_moves(&self, names: &Names) {
         let shared = &self.shared;
         if shared.options.mode == Mode::Look || names.hints().is_empty() {
             return;
         }
-        let Moved { moves, aside } = moves::perform(&*shared.source, &*shared.destination, names.hints()).await;
+        let numbers = lock(&shared.aside).iter().map(moves::Aside::number).max().map_or(0, |last| last + 1);
+        let Moved { moves, aside } =
+            moves::perform(&*shared.source, &*shared.destination, names.hints(), numbers).await;
         for step in moves {
             add(&shared.tally.moved_paths, 1);
             let why = names.root().find(&step.to).and_then(|node| node.line());
@@ -292,7 +318,7 @@ impl Run {
         }
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
-            shared.see_twins(&aside.path, aside.was.name(), renamed).await;
+            shared.see_twins(&aside.path, b"", renamed).await;
         }
         if lock(&renamed.twins).any() { shared.clone().walk_renamed(renamed).await } else { Ok(()) }
     }
@@ -385,10 +411,14 @@ impl Shared {
         below || path.ancestors().any(|at| ends.contains(&at))
     }
 
-    /// The identity of the source root now.
-    async fn identity(&self) -> Result<String, Stop> {
-        let identity = self.again(|| self.source.identity()).await;
-        identity.map_err(|cause| Stop::Unreachable { side: "source", cause })
+    /// Stops if the source root is not the one that the run began with.
+    async fn check_root(&self) -> Result<(), Stop> {
+        let is = self.again(|| self.source.identity()).await.map_err(|cause| match cause.kind {
+            ErrorKind::NotFound => Stop::NoRoot,
+            _ => Stop::Unreachable { side: "source", cause },
+        })?;
+        let was = self.root.get_or_init(|| async { is.clone() }).await.clone();
+        if was == is { Ok(()) } else { Err(Stop::OtherRoot { was, is }) }
     }
 
     fn put_off(&self, what: PutOff) -> Result<(), Stop> {

@@ -45,6 +45,8 @@ pub(super) struct Place {
     pub renamed: Arc<Renamed>,
     /// At or below an end of a rename.
     pub below_rename: bool,
+    /// Size and time are known to prove nothing here.
+    pub distrust: bool,
 }
 
 /// A name that is to be settled, and what both sides show there.
@@ -75,9 +77,9 @@ impl Shared {
             written: Arc::default(),
             renamed: renamed.clone(),
             below_rename: renamed.ends.contains(&RelPath::root()),
+            distrust: false,
         };
-        let pair = self.look_at_both(&place.path).await?;
-        let Some(pair) = pair else { return self.owe(&place.path, "the root could not be looked at", None) };
+        let pair = self.look_at_roots().await?;
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
             return Err(Stop::NoRoot);
         }
@@ -100,10 +102,20 @@ impl Shared {
         for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
             let written = Arc::default();
-            let place = Place { path, why: None, written, renamed: renamed.clone(), below_rename: true };
+            let place =
+                Place { path, why: None, written, renamed: renamed.clone(), below_rename: true, distrust: false };
             self.clone().deep(place, pair).await?;
         }
         Ok(())
+    }
+
+    /// To owe the root would be to owe everything: a run that cannot look at it is made again.
+    async fn look_at_roots(&self) -> Result<Pair, Stop> {
+        let root = RelPath::root();
+        let looks = futures::join!(self.look(&self.source, &root), self.look(&self.destination, &root));
+        let source = looks.0.map_err(|cause| Stop::Unreachable { side: "source", cause })?;
+        let destination = looks.1.map_err(|cause| Stop::Unreachable { side: "destination", cause })?;
+        Ok(Pair { source, destination })
     }
 
     /// Both looks, or `None` if one failed and the path is owed.
@@ -166,7 +178,9 @@ impl Shared {
     }
 
     async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
-        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(Vec::new()) };
+        let Some(made) = self.make_dir(&place, &pair).await? else {
+            return self.watch_written(&place, &written_below(&place.path, node)).map(|()| Vec::new());
+        };
         if node.children().len() == 0 && !made.acted {
             return Ok(Vec::new());
         }
@@ -188,7 +202,10 @@ impl Shared {
                 (Ok(source), Ok(destination)) => {
                     visits.push(Visit { place: child, node, pair: Pair { source, destination } });
                 }
-                (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
+                (Err(error), _) | (_, Err(error)) => {
+                    self.owe_error(&child.path, error, child.line()).await?;
+                    self.watch_written(&child, &written_below(&child.path, node))?;
+                }
             }
         }
         Ok(visits)
@@ -305,12 +322,15 @@ impl Shared {
 
     async fn deep_dir(self: Arc<Self>, place: Place, mut pair: Pair) -> Result<bool, Stop> {
         if let Err(error) = self.complete(&place.path, &mut pair).await {
-            return self.owe_error(&place.path, error, place.line()).await.map(|()| false);
+            self.owe_error(&place.path, error, place.line()).await?;
+            return self.watch_written(&place, &place.written).map(|()| false);
         }
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
             return self.watch(&place.path, Watch::Busy, place.line()).map(|()| false);
         }
-        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(false) };
+        let Some(made) = self.make_dir(&place, &pair).await? else {
+            return self.watch_written(&place, &place.written).map(|()| false);
+        };
         let below = match self.both_listings(&place, made.existed).await {
             Ok(below) => below,
             Err(error) => return self.lost_listing(&place, error).await.map(|()| made.acted),
@@ -337,10 +357,16 @@ impl Shared {
     async fn lost_listing(&self, place: &Place, error: StoreError) -> Result<(), Stop> {
         let gone = error.kind == ErrorKind::NotFound && matches!(self.look(&self.source, &place.path).await, Ok(None));
         if gone {
-            self.remove_later(&place.path, place.line())
-        } else {
-            self.owe_error(&place.path, error, place.line()).await
+            return self.remove_later(&place.path, place.line());
         }
+        self.owe_error(&place.path, error, place.line()).await?;
+        self.watch_written(place, &place.written)
+    }
+
+    /// Files below (or at) a path that is owed: it will be looked at again, but no line will say again that they were written.
+    fn watch_written(&self, place: &Place, written: &BTreeSet<RelPath>) -> Result<(), Stop> {
+        let mut below = written.iter().filter(|path| path.is_within(&place.path));
+        below.try_for_each(|path| self.watch(path, Watch::Busy, place.line()))
     }
 
     async fn both_listings(&self, place: &Place, existed: bool) -> Result<Merged, StoreError> {
