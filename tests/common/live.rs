@@ -272,7 +272,8 @@ impl Crew {
     /// What they did, in their own words.
     fn stop(&self) -> String {
         std::fs::write(&self.stop, "").expect("a stop file");
-        let summary = || self.process.last_words().lines().last().filter(|line| line.starts_with("seed=")).map(str::to_owned);
+        let summary =
+            || self.process.last_words().lines().last().filter(|line| line.starts_with("seed=")).map(str::to_owned);
         wait_for("the writers stop", || summary().is_some()).expect("in time");
         summary().unwrap_or_default()
     }
@@ -456,9 +457,19 @@ impl Follower {
     async fn round(&mut self) -> Result<syncd::job::Applying, JobError> {
         self.passes += 1;
         self.told.lock().expect("no panic").push(format!("pass {}", self.passes));
-        let t0=Instant::now();
+        let t0 = Instant::now();
         let (made, applied) = syncd::daemon::round(&self.logs, &self.job).await?;
-        eprintln!("{} {} pass {} took {:?} lines {} applied {:?} {}", self.began.elapsed().as_secs(), self.name, self.passes, t0.elapsed(), made.lines, applied.changes, applied.report);
+        eprintln!(
+            "{} {} pass {} took {:?} lines {} applied {:?} {} {:?}",
+            self.began.elapsed().as_secs(),
+            self.name,
+            self.passes,
+            t0.elapsed(),
+            made.lines,
+            applied.changes,
+            applied.report,
+            self.owed()
+        );
         self.windows += applied.windows;
         self.lines += made.lines;
         self.changes += applied.changes;
@@ -561,7 +572,9 @@ fn teller(told: &Arc<Mutex<Vec<String>>>, copied: &Arc<Notify>) -> Arc<dyn Fn(&E
     let (told, copied) = (told.clone(), copied.clone());
     Arc::new(move |event: &Event<'_>| {
         told.lock().expect("no panic").push(event.to_string());
-        if std::env::var_os("LIVE_TRACE").is_some() { eprintln!("T {} {event}", syncd::clock::now().format("%T%.3f")); }
+        if std::env::var_os("LIVE_TRACE").is_some() {
+            eprintln!("T {} {event}", syncd::clock::now().format("%T%.3f"));
+        }
         if matches!(event.did, Did::Copy { .. }) {
             copied.notify_waiters();
         }
