@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncd_parsers::RelPath;
 use tracing::debug;
 
-/// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+/// See [`Settings::names_max`].
 const NAMES_MAX: usize = 250_000;
 /// Changes of several small windows that are settled together.
 const CHANGES_MAX: u64 = 250_000;
@@ -45,13 +45,22 @@ pub struct Job {
     pub now: fn() -> DateTime<Utc>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub deletes: Deletes,
     pub publish: Publish,
     /// Read every byte on both sides.
     pub compare_all: bool,
     pub retry: Retry,
+    /// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+    pub names_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (deletes, publish, retry) = (Deletes::default(), Publish::default(), Retry::default());
+        Self { deletes, publish, compare_all: false, retry, names_max: NAMES_MAX }
+    }
 }
 
 /// What of the owed and watched paths an apply looks at again.
@@ -135,7 +144,7 @@ impl JobError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot) => true,
+            Self::Refused(_) | Self::Stopped(Stop::Deletes { .. } | Stop::NoRoot | Stop::OtherRoot { .. }) => true,
             Self::Changelog(error) => error.is_refusal(),
             Self::State(error) => error.is_refusal(),
             Self::NotReady(_) | Self::Stopped(_) | Self::Store { .. } => false,
@@ -170,11 +179,15 @@ impl Job {
         self.state.commit(&[set(Key::Import, &import)])?;
         self.write_page(None, None)?;
         let running = self.start().await?;
-        let notes = self.notes(self.before()?);
-        let run = self.run(&notes, Mode::Act, false, running, HashSet::new());
-        run.everything().await?;
+        let before = self.before(Retry::All)?;
+        let names = before.everything();
+        let notes = self.notes(before);
+        let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
+        run.part(names).await?;
         let report = run.finish().await?;
-        notes.clear_settled()?;
+        if import.finished.is_none() {
+            notes.clear_settled()?; // later on a removal may be owed, which an import does not do
+        }
         let finished = Import { finished: Some((self.now)()), ..import };
         let files = report.by_size_and_time_files + report.copied_files + report.compared_files;
         self.state.commit(&[set(Key::Import, &finished), set(Key::Files, &files), unset(Key::Running)])?;
@@ -197,7 +210,12 @@ impl Job {
             follows_import(&import, windows.first())?;
         }
         let mut done = Applying { to: applied.map(|applied| applied.to), ..Applying::default() };
-        if windows.is_empty() && self.before()?.is_empty() {
+        let names_anything = windows.iter().any(|(manifest, _)| manifest.data.changes > 0);
+        if !names_anything && self.before(self.settings.retry)?.is_empty() {
+            if mode == Mode::Act && !windows.is_empty() {
+                done.windows = windows.len() as u64;
+                done.to = self.commit_group(&windows, &Report::default())?.or(done.to);
+            }
             self.write_page(None, None)?;
             return Ok(done);
         }
@@ -220,13 +238,16 @@ impl Job {
         self.check_pair(false).await?;
         self.check_not_emptied().await?;
         let running = if mode == Mode::Act { self.start().await? } else { None };
-        let notes = self.notes(self.before()?);
-        let run = self.run(&notes, mode, true, running, self.fresh()?);
-        run.everything().await?;
+        let before = self.before(Retry::All)?;
+        let names = before.everything();
+        let notes = self.notes(before);
+        let run = self.run(&notes, mode, true, running, self.fresh()?)?;
+        run.part(names).await?;
         let report = run.finish().await?;
         let verified = Verified {
             at: (self.now)(),
-            differing_paths: if mode == Mode::Look { report.differing_paths } else { 0 },
+            // What could not be looked at is not known to be equal.
+            differing_paths: if mode == Mode::Look { report.differing_paths + report.owed_paths } else { 0 },
             content: self.settings.compare_all,
         };
         if mode == Mode::Act {
@@ -265,16 +286,17 @@ impl Job {
         done: &mut Applying,
     ) -> Result<(), JobError> {
         let running = if mode == Mode::Act { self.start().await? } else { None };
-        let before = self.before()?;
+        // A watched file may have been renamed by this very group, and only its being named here finds it again.
+        let before = self.before(if group.is_empty() { self.settings.retry } else { Retry::All })?;
         let mut names = before.names();
         let notes = self.notes(before);
-        let run = self.run(&notes, mode, true, running, self.fresh()?);
+        let run = self.run(&notes, mode, true, running, self.fresh()?)?;
         for (manifest, _) in group {
             let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
             while let Some(change) = changes.next().await {
                 names.add(&change?);
                 done.changes += 1;
-                if names.len() >= NAMES_MAX {
+                if names.len() >= self.settings.names_max {
                     run.part(std::mem::take(&mut names)).await?;
                 }
             }
@@ -303,7 +325,7 @@ impl Job {
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
         let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {
-            (Some((manifest, _)), _) => Some(manifest.from),
+            (Some((manifest, _)), _) => Some(manifest.to), // the gap lies somewhere before
             (None, None) => group.first().map(|(manifest, _)| manifest.from),
             (None, Some(_)) => None,
         };
@@ -313,8 +335,9 @@ impl Job {
     }
 
     /// What is owed and watched, and is to be looked at again.
-    fn before(&self) -> Result<Before, StateError> {
-        let (all, now) = (self.settings.retry == Retry::All, (self.now)());
+    fn before(&self, watched: Retry) -> Result<Before, StateError> {
+        let (all, watched_all) = (self.settings.retry == Retry::All, watched == Retry::All);
+        let now = (self.now)();
         let mut before = Before::default();
         for item in self.state.owed() {
             let (path, owed) = item?;
@@ -323,8 +346,8 @@ impl Job {
             }
         }
         for item in self.state.watched() {
-            let (path, watched) = item?;
-            if all || is_due(watched.since, watched.tried, now, RETRY_WATCHED_MAX) {
+            let (path, state) = item?;
+            if watched_all || is_due(state.since, state.tried, now, RETRY_WATCHED_MAX) {
                 before.watched.insert(path);
             }
         }
@@ -346,11 +369,11 @@ impl Job {
         removes: bool,
         interrupted: Option<Running>,
         fresh: HashSet<RelPath>,
-    ) -> Run {
+    ) -> Result<Run, StateError> {
         let options = Options {
             mode,
             removes,
-            deletes_max: Some(self.deletes_max()),
+            deletes_max: (mode == Mode::Act).then(|| self.deletes_max()),
             publish: self.settings.publish.clone(),
             interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
             fresh: Arc::new(fresh),
@@ -359,7 +382,12 @@ impl Job {
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
-        Run::new(self.source.clone(), self.destination.clone(), notes, options)
+        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options);
+        let pair = self.state.get::<Pair>(Key::Pair)?;
+        Ok(match pair {
+            Some(pair) => run.rooted(pair.source_identity),
+            None => run,
+        })
     }
 
     fn deletes_max(&self) -> u64 {
@@ -371,8 +399,8 @@ impl Job {
         }
     }
 
-    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one, and clears away
-    /// what that left aside.
+    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one. What that one was
+    /// writing aside is removed.
     async fn start(&self) -> Result<Option<Running>, JobError> {
         let earlier = self.state.get::<Running>(Key::Running)?;
         match earlier {
@@ -530,16 +558,39 @@ struct Notes {
 struct Before {
     owed: HashSet<RelPath>,
     watched: HashSet<RelPath>,
+    /// What this run owes: nothing is known of what is below it.
+    owed_now: HashSet<RelPath>,
 }
 
 impl Before {
+    fn owe(&mut self, path: &RelPath) {
+        self.owed.remove(path);
+        self.owed_now.insert(path.clone());
+    }
+
+    fn was_looked_at(&self, path: &RelPath) -> bool {
+        !path.ancestors().chain([RelPath::root()]).any(|above| self.owed_now.contains(&above))
+    }
+}
+
+impl Before {
+    /// The whole tree, with what has to be known of single files in it.
+    fn everything(&self) -> Names {
+        let mut names = self.names();
+        names.add_deep(&RelPath::root());
+        names
+    }
+
     fn is_empty(&self) -> bool {
         self.owed.is_empty() && self.watched.is_empty()
     }
 
     fn names(&self) -> Names {
         let mut names = Names::default();
-        self.owed.iter().for_each(|path| names.add_deep(path));
+        self.owed.iter().for_each(|path| {
+            names.add_deep(path);
+            names.add_written(path); // whether it is open may not have been asked yet
+        });
         self.watched.iter().for_each(|path| names.add_written(path));
         names
     }
@@ -557,7 +608,8 @@ impl Notes {
     fn clear_settled(&self) -> Result<(), StateError> {
         let before = std::mem::take(&mut *self.before());
         before.owed.iter().try_for_each(|path| self.state.not_owed(path))?;
-        before.watched.iter().try_for_each(|path| self.state.not_watched(path))
+        let looked_at = before.watched.iter().filter(|path| before.was_looked_at(path));
+        looked_at.into_iter().try_for_each(|path| self.state.not_watched(path))
     }
 
     fn before(&self) -> MutexGuard<'_, Before> {
@@ -567,7 +619,7 @@ impl Notes {
 
 impl Notebook for Notes {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), BoxError> {
-        self.before().owed.remove(path);
+        self.before().owe(path);
         let now = (self.now)();
         let owed = Owed { reason: reason.to_owned(), since: now, tried: Some(now), line: why.cloned() };
         Ok(self.state.owe(path, owed)?)
@@ -577,7 +629,7 @@ impl Notebook for Notes {
         self.before().watched.remove(path);
         let now = (self.now)();
         let since = self.state.watch(path, Watched { reason, since: now, tried: Some(now) })?;
-        if reason != Watch::Fresh && now - since > OPEN_MAX {
+        if matches!(reason, Watch::Open | Watch::Busy) && now - since > OPEN_MAX {
             let reason = format!("open or changing since {}", time(since));
             self.before().owed.remove(path);
             self.state.owe(path, Owed { reason, since, tried: Some(now), line: None })?;

@@ -5,7 +5,7 @@
 use crate::names::Hint;
 use crate::store::{Capabilities, ErrorKind, Kind, Listed, Meta, RESERVED, Store, StoreError, Time};
 use futures::{StreamExt, stream};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use syncd_parsers::RelPath;
 use tracing::debug;
@@ -18,6 +18,8 @@ const ENDS_MAX: usize = 200_000;
 const LOOKS_AT_ONCE: usize = 64;
 /// How many entries of a directory are compared before it is taken for the one that was renamed.
 const SAMPLE_MAX: usize = 16;
+/// How many directories are listed for that.
+const SAMPLE_DIRS_MAX: usize = 8;
 /// How many (size, time) pairs are remembered below renamed names; beyond it every file there counts as having a twin.
 const TWINS_MAX: usize = 4_000_000;
 
@@ -100,9 +102,31 @@ pub struct Move {
 /// Something a move displaced: it waits below [`RESERVED`], since another move may want it, and goes with the deletes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aside {
+    /// A numbered directory that holds it under the name that it had.
     pub path: RelPath,
-    /// The name it had.
-    pub was: RelPath,
+    /// Where it was; `None` where a run that ended early left it.
+    pub was: Option<RelPath>,
+}
+
+impl Aside {
+    /// Of its directory; 0 where that is none of ours.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        std::str::from_utf8(self.path.name()).ok().and_then(|name| name.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// What earlier runs that ended early put aside, as far as it can be listed.
+pub async fn left_aside(destination: &dyn Store) -> Vec<Aside> {
+    let root = aside_root();
+    let mut listing = destination.list(&root);
+    let mut left = Vec::new();
+    while let Some(Ok(listed)) = listing.next().await {
+        if let Listed::Entry(entry) = listed {
+            left.extend(root.join(&entry.name).map(|path| Aside { path, was: None }));
+        }
+    }
+    left
 }
 
 /// What was moved.
@@ -119,8 +143,8 @@ pub fn aside_root() -> RelPath {
 }
 
 /// Does every move that `hints` make worth doing. A failed look or rename leaves that move undone: the settling
-/// that follows copies what a move would have saved.
-pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeSet<Hint>) -> Moved {
+/// that follows copies what a move would have saved. What has to be put aside is numbered from `aside_from` on.
+pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeSet<Hint>, aside_from: u64) -> Moved {
     let routes = Routes::of(hints);
     let mut mover = Mover {
         source: Looks::at(source),
@@ -128,6 +152,7 @@ pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeS
         moved: Moved::default(),
         places: BTreeMap::new(),
         renames: 0,
+        next_aside: aside_from,
     };
     for end in mover.promising(&routes).await {
         match mover.fill(&end, &routes.backward(&end)).await {
@@ -147,6 +172,7 @@ struct Mover<'a> {
     /// thing is now.
     places: BTreeMap<RelPath, Vec<(usize, RelPath)>>,
     renames: usize,
+    next_aside: u64,
 }
 
 impl Mover<'_> {
@@ -155,7 +181,7 @@ impl Mover<'_> {
     async fn promising(&mut self, routes: &Routes) -> BTreeSet<RelPath> {
         let mut ends = routes.ends();
         self.source.learn(&ends).await;
-        ends.retain(|end| self.source.known.get(end).is_some_and(Option::is_some));
+        ends.retain(|end| !end.is_root() && self.source.known.get(end).is_some_and(Option::is_some));
         let befores: BTreeSet<RelPath> = ends.iter().flat_map(|end| routes.backward(end)).collect();
         self.destination.learn(ends.union(&befores)).await;
         ends
@@ -181,7 +207,11 @@ impl Mover<'_> {
             return Ok(());
         }
         for (place, meta) in held {
-            if place != *end && self.alike(end, &wanted, &place, &meta).await? && self.is_free(&place, &meta).await? {
+            if place != *end
+                && !place.is_root()
+                && self.alike(end, &wanted, &place, &meta).await?
+                && self.is_free(&place, &meta).await?
+            {
                 return self.rename(&place, end, occupant.is_some()).await;
             }
         }
@@ -209,45 +239,68 @@ impl Mover<'_> {
         }
     }
 
+    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
+    /// have the same partitions.
     async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
-        let holds = self.destination.store.capabilities();
-        let sample: Vec<_> = self.source.store.list(path).take(SAMPLE_MAX).collect().await;
-        let (mut same, mut seen) = (0, 0);
-        for listed in sample {
-            let Listed::Entry(entry) = listed? else { continue };
-            seen += 1;
-            let Ok(below) = place.join(&entry.name) else { continue };
-            let Some(held) = self.destination.store.lookup(&below).await? else { continue };
-            let whole = self.source.whole(&path.join(&entry.name), entry.meta).await?;
-            same += usize::from(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)));
+        let (mut files, mut dirs) = (Sample::default(), Sample::default());
+        let mut ahead = VecDeque::from([path.clone()]);
+        for _ in 0..SAMPLE_DIRS_MAX {
+            let Some(dir) = ahead.pop_front() else { break };
+            let listed: Vec<_> = self.source.store.list(&dir).take(SAMPLE_MAX).collect().await;
+            for listed in listed {
+                let Listed::Entry(entry) = listed? else { continue };
+                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
+                if files.seen >= SAMPLE_MAX {
+                    break;
+                }
+                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
+                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
+                if entry.meta.is_dir() {
+                    ahead.push_back(at);
+                }
+            }
         }
-        Ok(same > 0 && same * 2 >= seen)
+        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
     }
 
+    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
+        let Some(held) = self.destination.store.lookup(below).await? else { return Ok(false) };
+        let whole = if listed.complete { Some(listed) } else { self.source.store.lookup(path).await? };
+        let holds = self.destination.store.capabilities();
+        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
+    }
+
+    /// Either may be the other's ancestor: then what has to go first is put aside with what is wanted in it.
     async fn rename(&mut self, from: &RelPath, to: &RelPath, occupied: bool) -> Result<(), StoreError> {
+        let below_itself = to.is_within(from);
+        let mut at = if below_itself { self.put_aside(from).await? } else { from.clone() };
         if !self.make_parents(to).await? {
             return Ok(());
         }
-        if occupied {
-            self.put_aside(to).await?;
+        if occupied && !below_itself {
+            let aside = self.put_aside(to).await?;
+            at = from.rebase(to, &aside).unwrap_or(at);
         }
-        self.destination.store.rename(from, to).await?;
-        self.note(from, to);
-        self.moved.aside.retain(|aside| aside.path != *from);
+        self.destination.store.rename(&at, to).await?;
+        self.note(&at, to);
         self.moved.moves.push(Move { from: from.clone(), to: to.clone() });
         Ok(())
     }
 
-    async fn put_aside(&mut self, path: &RelPath) -> Result<(), StoreError> {
+    /// Returns where it is now.
+    async fn put_aside(&mut self, path: &RelPath) -> Result<RelPath, StoreError> {
         let root = aside_root();
-        let aside = root.join(self.renames.to_string().as_bytes()).expect("a number is a name");
         let reserved = root.parent().expect("the root of what is set aside has a parent");
-        self.destination.store.mkdir(&reserved, &Meta::dir()).await?;
-        self.destination.store.mkdir(&root, &Meta::dir()).await?;
+        let dir = root.join(self.next_aside.to_string().as_bytes()).expect("a number is a name");
+        let aside = dir.join(path.name()).expect("the last name of a path is a name");
+        for dir in [&reserved, &root, &dir] {
+            self.destination.store.mkdir(dir, &Meta::dir()).await?;
+        }
+        self.next_aside += 1;
+        self.moved.aside.push(Aside { path: dir, was: Some(path.clone()) });
         self.destination.store.rename(path, &aside).await?;
         self.note(path, &aside);
-        self.moved.aside.push(Aside { path: aside, was: path.clone() });
-        Ok(())
+        Ok(aside)
     }
 
     /// Makes the missing directories above `path` as the source has them; false if that cannot be, because
@@ -294,6 +347,31 @@ impl Mover<'_> {
         };
         path.ancestors().filter_map(of).min_by_key(|(number, ..)| *number)
     }
+}
+
+/// How many of a few entries are the same on both sides.
+#[derive(Debug, Default)]
+struct Sample {
+    seen: usize,
+    same: usize,
+}
+
+impl Sample {
+    fn add(&mut self, same: bool) {
+        self.seen += 1;
+        self.same += usize::from(same);
+    }
+
+    fn is_same(&self) -> bool {
+        self.same > 0 && self.same * 2 >= self.seen
+    }
+}
+
+/// The paths of one entry below `path` and, as far down, below `place`.
+fn both_names(dir: &RelPath, name: &[u8], path: &RelPath, place: &RelPath) -> Option<(RelPath, RelPath)> {
+    let at = dir.join(name).ok()?;
+    let below = at.rebase(path, place)?;
+    Some((at, below))
 }
 
 /// Two files of one size and time, or two things of one kind.
@@ -362,18 +440,6 @@ impl<'a> Looks<'a> {
         let gone: Vec<RelPath> = below.take_while(|known| known.is_within(path)).cloned().collect();
         gone.iter().for_each(|path| drop(self.known.remove(path)));
     }
-
-    /// The whole of what a listing showed in part.
-    async fn whole(
-        &self,
-        path: &Result<RelPath, syncd_parsers::PathError>,
-        listed: Meta,
-    ) -> Result<Option<Meta>, StoreError> {
-        match path {
-            Ok(path) if !listed.complete => self.store.lookup(path).await,
-            _ => Ok(Some(listed)),
-        }
-    }
 }
 
 /// Files below renamed names, by size and time, to find *twins*: a rename, done here or only at the source, can leave
@@ -413,6 +479,11 @@ impl Twins {
         let version = (meta.len, whole(meta.mtime, unit));
         let key = if self.renamed_names.contains(name) { hash(&version) } else { hash(&(version, name)) };
         self.overflow || self.seen.get(&key).is_some_and(|count| *count > 1)
+    }
+
+    /// From now on every file counts as having a twin.
+    pub fn doubt_all(&mut self) {
+        self.overflow = true;
     }
 
     /// True if [`Twins::has_twin`] could be true for anything.
@@ -477,7 +548,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_renamed_is_moved() {
         let (source, destination) = trees();
-        let moved = perform(&source, &destination, &hints(&[("a", "b", true)])).await;
+        let moved = perform(&source, &destination, &hints(&[("a", "b", true)]), 0).await;
         assert_eq!(moved.moves, [Move { from: path("a"), to: path("b") }]);
         assert!(destination.snapshot().contains_key(&path("b/y")));
     }
@@ -488,7 +559,7 @@ mod tests {
         let chain: Vec<String> = (0..20).map(|nr| format!("gone{nr}")).collect();
         let chain: Vec<(&str, &str, bool)> =
             chain.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str(), true)).collect();
-        perform(&source, &destination, &hints(&chain)).await;
+        perform(&source, &destination, &hints(&chain), 0).await;
         let (source, destination) = (source.calls().lookup, destination.calls().lookup);
         assert!(source <= 19 && destination == 0, "{source} at the source, {destination} at the destination");
     }

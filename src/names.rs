@@ -195,28 +195,30 @@ impl Node {
         self.children.iter().map(|(name, node)| (&**name, node))
     }
 
-    /// Calls `see` for this node, which stands at `path`, and for all below it.
+    /// Calls `see` for this node, which stands at `path`, and for all below it, in the order of a walk.
     pub fn visit(&self, path: &RelPath, see: &mut impl FnMut(&RelPath, &Node)) {
-        see(path, self);
-        for (name, node) in &self.children {
-            let below = path.join(name).expect("a name in the tree was a component of a path");
-            node.visit(&below, see);
+        let mut ahead = vec![(path.clone(), self)];
+        while let Some((path, node)) = ahead.pop() {
+            see(&path, node);
+            let below = |name: &[u8]| path.join(name).expect("a name in the tree was a component of a path");
+            ahead.extend(node.children.iter().rev().map(|(name, node)| (below(name), node)));
         }
     }
 
     /// Returns by how many nodes the tree grew; deep names swallow what stood below them, so it may shrink.
-    fn insert<'a>(&mut self, mut rest: impl Iterator<Item = &'a [u8]>, mark: &Mark) -> isize {
-        let Some(name) = rest.next() else { return self.mark(mark) };
-        if self.deep && !mark.written {
-            return 0; // part of the deep name; `written` is the one thing that it does not say
+    fn insert<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>, mark: &Mark) -> isize {
+        let (mut node, mut added) = (self, 0);
+        for name in names {
+            if node.deep && !mark.written {
+                return added; // part of the deep name; `written` is the one thing that it does not say
+            }
+            if !node.children.contains_key(name) {
+                node.children.insert(name.into(), Node::default());
+                added += 1;
+            }
+            node = node.children.get_mut(name).expect("it was put there if it was missing");
         }
-        if let Some(child) = self.children.get_mut(name) {
-            return child.insert(rest, mark);
-        }
-        let mut child = Node::default();
-        let added = 1 + child.insert(rest, mark);
-        self.children.insert(name.into(), child);
-        added
+        added + node.mark(mark)
     }
 
     fn mark(&mut self, mark: &Mark) -> isize {
@@ -229,20 +231,43 @@ impl Node {
         }
         self.deep = true;
         let before = self.count();
-        self.children.retain(|_, child| child.keep_written());
+        self.keep_written();
         self.count() - before
     }
 
-    /// Strips what a deep name above makes redundant; false if nothing is left.
-    fn keep_written(&mut self) -> bool {
-        self.deep = false;
-        self.line = None;
-        self.children.retain(|_, child| child.keep_written());
-        self.written || !self.children.is_empty()
+    /// Strips what a deep name makes redundant below it.
+    fn keep_written(&mut self) {
+        let mut written = Vec::new();
+        self.visit(&RelPath::root(), &mut |path, node| {
+            if node.written && !path.is_root() {
+                written.push(path.clone());
+            }
+        });
+        drop(std::mem::take(&mut self.children));
+        let mark = Mark { reach: Reach::Plain, written: true, line: None };
+        for path in &written {
+            self.insert(path.components(), &mark);
+        }
     }
 
     fn count(&self) -> isize {
-        self.children.values().map(|child| 1 + child.count()).sum()
+        let (mut count, mut ahead) = (0, vec![self]);
+        while let Some(node) = ahead.pop() {
+            ahead.extend(node.children.values());
+            count += 1;
+        }
+        count - 1
+    }
+}
+
+/// Nothing here calls itself, least of all the dropping: a log may name a path of thousands of levels.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut ahead = vec![std::mem::take(&mut self.children)];
+        while let Some(mut children) = ahead.pop() {
+            let below = children.values_mut().map(|node| std::mem::take(&mut node.children));
+            ahead.extend(below.filter(|children| !children.is_empty()));
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const OWED_SHOWN_MAX: usize = 1000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Page {
     pub sentence: String,
-    /// True if nothing is owed and the import is complete.
+    /// True if nothing is owed, the import is complete and the last run did not fail.
     pub healthy: bool,
     pub source: Option<String>,
     pub destination: Option<String>,
@@ -74,7 +74,8 @@ impl Page {
             destination_files: state.get(Key::Files)?,
             last_run,
         };
-        page.healthy = page.owed_paths == 0 && page.as_of().is_some();
+        let failed = page.last_run.as_ref().is_some_and(|run| run.error.is_some());
+        page.healthy = page.owed_paths == 0 && page.as_of().is_some() && !failed;
         page.sentence = page.say();
         Ok(page)
     }

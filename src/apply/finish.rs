@@ -2,19 +2,35 @@
 //! that removes anything from the destination.
 
 use super::walk::Pair;
-use super::{PutOff, Shared, Stop, lock};
-use crate::moves::Aside;
+use super::{PutOff, Shared, Stop, Watch, lock};
 use crate::names::Line;
 use crate::report::{Did, add};
-use crate::store::{ErrorKind, Listed, Meta, StoreError};
+use crate::store::{Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
 
 /// Removals under way at one time.
 const REMOVALS_MAX: usize = 32;
+
+/// Removals that are proven together.
+const PROVEN_MAX: usize = 1_000;
+/// How often what was put off may put off something again.
+const ROUNDS_MAX: usize = 4;
+
+/// What was put off: files to publish by rank, and removals.
+#[derive(Default)]
+struct Late {
+    publishes: BTreeMap<usize, BTreeMap<RelPath, Publication>>,
+    removals: BTreeMap<RelPath, Option<Line>>,
+}
+
+struct Publication {
+    why: Option<Line>,
+    distrust: bool,
+}
 
 /// A removal that still has to be proven.
 struct Removal {
@@ -27,20 +43,18 @@ struct Removal {
 
 impl Shared {
     pub(super) async fn finish(self: Arc<Self>) -> Result<(), Stop> {
-        let (publishes, removals) = self.sort_put_off()?;
-        for (_, files) in publishes {
-            self.publish(files).await?;
+        self.allow_aside().await?;
+        for _ in 0..ROUNDS_MAX {
+            let late = self.take_put_off()?;
+            if late.publishes.is_empty() && late.removals.is_empty() {
+                break;
+            }
+            self.clone().settle_late(late).await?;
         }
-        let mut removals = self.still_there(removals).await?;
-        if !self.options.removes {
-            add(&self.tally.left_paths, removals.len() as u64);
-            removals.clear();
-        }
-        self.find_left_aside().await?;
-        self.guard(&removals).await?;
-        self.clone().remove_all(removals).await?;
+        self.owe_put_off()?;
         self.remove_aside().await?;
         self.set_dir_times().await?;
+        self.check_root().await?;
         if self.acts() {
             let sync = self.again(|| self.destination.sync()).await;
             sync.map_err(|cause| Stop::Unreachable { side: "destination", cause })?;
@@ -48,43 +62,69 @@ impl Shared {
         Ok(())
     }
 
-    /// What was put off, publishes by rank; a removal below another removal goes with it.
-    #[expect(clippy::type_complexity, reason = "two lists that live for one call")]
-    fn sort_put_off(
-        &self,
-    ) -> Result<(BTreeMap<usize, BTreeMap<RelPath, Option<Line>>>, BTreeMap<RelPath, Option<Line>>), Stop> {
-        let mut publishes: BTreeMap<usize, BTreeMap<RelPath, Option<Line>>> = BTreeMap::new();
-        let mut removals = BTreeMap::new();
+    /// Publishes, then removes. What is looked at again here may have changed, and put off something in its turn.
+    async fn settle_late(self: Arc<Self>, late: Late) -> Result<(), Stop> {
+        for (_, files) in late.publishes {
+            self.publish(files).await?;
+        }
+        let removals = self.still_there(late.removals).await?;
+        if !self.options.removes {
+            add(&self.tally.left_paths, removals.len() as u64);
+            return Ok(());
+        }
+        self.allow(removals.iter().map(|removal| removal.files).sum())?;
+        self.remove_all(removals).await
+    }
+
+    /// What was put off; a removal below another removal goes with it.
+    fn take_put_off(&self) -> Result<Late, Stop> {
+        let mut late = Late::default();
         for item in lock(&self.put_off).drain()? {
             match item? {
-                PutOff::Publish { rank, path, why } => drop(publishes.entry(rank).or_default().insert(path, why)),
-                PutOff::Remove { path, why } => drop(removals.insert(path, why)),
+                PutOff::Publish { rank, path, why, distrust } => {
+                    late.publishes.entry(rank).or_default().insert(path, Publication { why, distrust });
+                }
+                PutOff::Remove { path, why } => drop(late.removals.insert(path, why)),
             }
         }
         let mut top: Option<RelPath> = None;
-        removals.retain(|path: &RelPath, _| {
+        late.removals.retain(|path: &RelPath, _| {
             let covered = top.as_ref().is_some_and(|top| path.is_within(top));
             if !covered {
                 top = Some(path.clone());
             }
             !covered
         });
-        Ok((publishes, removals))
+        Ok(late)
     }
 
-    async fn publish(self: &Arc<Self>, files: BTreeMap<RelPath, Option<Line>>) -> Result<(), Stop> {
-        let each = futures::stream::iter(files).map(|(path, why)| self.clone().settle_again(path, why));
+    /// What is never done with, because the source changes faster than this run looks.
+    fn owe_put_off(&self) -> Result<(), Stop> {
+        let late = self.take_put_off()?;
+        let publishes = late.publishes.into_values().flatten().map(|(path, publication)| (path, publication.why));
+        for (path, why) in publishes.chain(late.removals) {
+            self.owe(&path, "it came and went while this run tried to settle it", why.as_ref())?;
+        }
+        Ok(())
+    }
+
+    async fn publish(self: &Arc<Self>, files: BTreeMap<RelPath, Publication>) -> Result<(), Stop> {
+        let each = futures::stream::iter(files).map(|(path, publication)| self.clone().settle_again(path, publication));
         each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
     }
 
     /// Looks at a path afresh and settles it with all below.
-    async fn settle_again(self: Arc<Self>, path: RelPath, why: Option<Line>) -> Result<(), Stop> {
-        let Some(pair) = self.look_at_both(&path).await? else { return Ok(()) };
+    async fn settle_again(self: Arc<Self>, path: RelPath, publication: Publication) -> Result<(), Stop> {
+        let Publication { why, distrust } = publication;
+        let Some(pair) = self.look_at_both(&path).await? else {
+            return if distrust { self.watch(&path, Watch::Fresh, why.as_ref()) } else { Ok(()) };
+        };
         if pair.source.is_none() && pair.destination.is_none() {
             return Ok(());
         }
         self.touched(&path);
-        self.clone().deep(super::Shared::place(path, why), pair).await.map(drop)
+        let place = super::walk::Place { distrust, ..Self::place(path, why) };
+        self.clone().deep(place, pair).await.map(drop)
     }
 
     fn place(path: RelPath, why: Option<Line>) -> super::walk::Place {
@@ -95,6 +135,7 @@ impl Shared {
             written: Arc::default(),
             renamed: Arc::new(renamed),
             below_rename: false,
+            distrust: false,
         }
     }
 
@@ -107,10 +148,11 @@ impl Shared {
     async fn still_there(&self, removals: BTreeMap<RelPath, Option<Line>>) -> Result<Vec<Removal>, Stop> {
         let looks = futures::stream::iter(removals).map(|(path, why)| async move {
             match self.look(&self.destination, &path).await {
-                Ok(Some(there)) => {
-                    let files = self.count_files(&path, &there).await;
-                    Ok(Some(Removal { path, there, files, why }))
-                }
+                Ok(Some(there)) if !self.acts() => Ok(Some(Removal { path, there, files: 0, why })),
+                Ok(Some(there)) => match self.count_files(&path, &there).await {
+                    Ok(files) => Ok(Some(Removal { path, there, files, why })),
+                    Err(error) => self.owe_error(&path, error, why.as_ref()).await.map(|()| None),
+                },
                 Ok(None) => Ok(None),
                 Err(error) => self.owe_error(&path, error, why.as_ref()).await.map(|()| None),
             }
@@ -118,73 +160,98 @@ impl Shared {
         looks.buffer_unordered(REMOVALS_MAX).try_filter_map(|found| async { Ok(found) }).try_collect().await
     }
 
-    /// Counts before anything is removed.
-    async fn guard(&self, removals: &[Removal]) -> Result<(), Stop> {
-        let mut files: u64 = removals.iter().map(|removal| removal.files).sum();
+    /// Counts what moves displaced, which goes with the deletes.
+    async fn allow_aside(&self) -> Result<(), Stop> {
         let displaced = lock(&self.aside).clone();
+        let mut files = 0;
         for aside in displaced {
-            files += self.count_files(&aside.path, &Meta::dir()).await;
+            let counted = self.count_files(&aside.path, &Meta::dir()).await;
+            files += counted.map_err(|cause| Stop::Unreachable { side: "destination", cause })?;
         }
         self.allow(files)
     }
 
-    /// Refuses if with so many more files the run would remove more than it may.
+    /// Counts what is to be removed before it is; refuses if with so many more files the run would remove more than it may.
+    /// A run that only looks removes nothing, and has to tell all.
     fn allow(&self, files: u64) -> Result<(), Stop> {
-        let deletes = files + self.tally.removed_files.load(Ordering::Relaxed);
+        let deletes = self.allowed_files.fetch_add(files, Ordering::Relaxed) + files;
         match self.options.deletes_max {
-            Some(limit) if deletes > limit => Err(Stop::Deletes { deletes, limit }),
+            Some(limit) if self.acts() && deletes > limit => {
+                self.allowed_files.fetch_sub(files, Ordering::Relaxed);
+                let removed = self.tally.removed_files.load(Ordering::Relaxed);
+                Err(Stop::Deletes { deletes, limit, removed })
+            }
             _ => Ok(()),
         }
     }
 
-    /// Files at and below a path of the destination, counted until the guard would refuse; an error counts what was seen.
-    async fn count_files(&self, path: &RelPath, there: &Meta) -> u64 {
+    /// Files at and below a path of the destination, counted until the guard would refuse.
+    async fn count_files(&self, path: &RelPath, there: &Meta) -> Result<u64, StoreError> {
         if !there.is_dir() {
-            return 1;
+            return Ok(1);
         }
         let enough = self.options.deletes_max.unwrap_or(u64::MAX);
         let (mut count, mut ahead) = (0, vec![path.clone()]);
         while let Some(dir) = ahead.pop() {
             let mut listing = self.destination.list(&dir);
-            while let Ok(Some(listed)) = listing.try_next().await {
+            while let Some(listed) = listing.try_next().await? {
                 match listed {
                     Listed::Entry(entry) if entry.meta.is_dir() => ahead.extend(dir.join(&entry.name)),
                     Listed::Entry(_) | Listed::Odd(_) => count += 1,
                 }
                 if count > enough {
-                    return count;
+                    return Ok(count);
                 }
             }
         }
-        count
+        Ok(count)
     }
 
+    /// Some at a time: all are asked for at the source, then the source is asked whether it is still itself (under a root
+    /// that was replaced nothing is found), and then they are removed.
     async fn remove_all(self: Arc<Self>, removals: Vec<Removal>) -> Result<(), Stop> {
-        let each = futures::stream::iter(removals).map(|removal| self.clone().remove_one(removal));
-        each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
+        let mut removals = removals.into_iter().peekable();
+        while removals.peek().is_some() {
+            let some = futures::stream::iter(removals.by_ref().take(PROVEN_MAX).collect::<Vec<_>>());
+            let proven = some.map(|removal| self.clone().prove(removal)).buffer_unordered(REMOVALS_MAX);
+            let proven: Vec<Removal> = proven.try_filter_map(|proven| async { Ok(proven) }).try_collect().await?;
+            self.check_root().await?;
+            let each = futures::stream::iter(proven).map(|removal| self.remove_one(removal));
+            each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await?;
+        }
+        Ok(())
     }
 
-    async fn remove_one(self: Arc<Self>, removal: Removal) -> Result<(), Stop> {
-        let Removal { path, there, files, why } = removal;
-        match self.look(&self.source, &path).await {
-            Err(error) => self.owe_error(&path, error, why.as_ref()).await,
+    /// The removal, if the source just answered that nothing is there; what is there is settled instead.
+    async fn prove(self: Arc<Self>, removal: Removal) -> Result<Option<Removal>, Stop> {
+        match self.look(&self.source, &removal.path).await {
+            Ok(None) => Ok(Some(removal)),
+            Err(error) => self.owe_error(&removal.path, error, removal.why.as_ref()).await.map(|()| None),
             Ok(Some(source)) => {
+                let Removal { path, there, why, .. } = removal;
                 let pair = Pair { source: Some(source), destination: Some(there) };
                 self.touched(&path);
-                self.clone().deep(Self::place(path, why), pair).await.map(drop)
-            }
-            Ok(None) if !self.acts() => self.tell_difference(&path, Did::Remove, why.as_ref()),
-            Ok(None) => {
-                self.touched(&path);
-                self.remove_proven(&path, &there, files, why.as_ref()).await.map(drop)
+                self.clone().deep_named(Self::place(path, why), pair).await.map(|_| None)
             }
         }
+    }
+
+    async fn remove_one(&self, removal: Removal) -> Result<(), Stop> {
+        let Removal { path, there, files, why } = removal;
+        if !self.acts() {
+            return self.tell_difference(&path, Did::Remove, why.as_ref());
+        }
+        self.touched(&path);
+        self.remove_proven(&path, &there, files, why.as_ref()).await.map(drop)
     }
 
     /// Removes what stands at a path where a file or directory of the source has to go; false if it could not be, and the
     /// path is owed.
     pub(super) async fn clear(&self, path: &RelPath, there: &Meta, why: Option<&Line>) -> Result<bool, Stop> {
-        let files = self.count_files(path, there).await;
+        let files = match self.count_files(path, there).await {
+            Ok(files) => files,
+            Err(error) => return self.owe_error(path, error, why).await.map(|()| false),
+        };
         self.allow(files)?;
         self.remove_proven(path, there, files, why).await
     }
@@ -251,29 +318,6 @@ impl Shared {
         Ok(all)
     }
 
-    /// What the moves of a run displaced that did not come to its end: that run is repeated as a whole, so nobody wants it
-    /// any more. It counts as removed, since it was not before.
-    async fn find_left_aside(&self) -> Result<(), Stop> {
-        let root = crate::moves::aside_root();
-        if self.options.interrupted_since.is_none() || !self.acts() || !self.destination.capabilities().tree {
-            return Ok(());
-        }
-        let known: BTreeSet<RelPath> = lock(&self.aside).iter().map(|aside| aside.path.clone()).collect();
-        let mut listing = self.destination.list(&root);
-        while let Some(listed) = listing.next().await {
-            match listed {
-                Ok(Listed::Entry(entry)) => {
-                    let path = root.join(&entry.name).ok().filter(|path| !known.contains(path));
-                    lock(&self.aside).extend(path.map(|path| Aside { was: path.clone(), path }));
-                }
-                Ok(Listed::Odd(_)) => {}
-                Err(error) if error.kind == ErrorKind::NotFound => break,
-                Err(error) => return self.owe_error(&root, error, None).await,
-            }
-        }
-        Ok(())
-    }
-
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source
     /// has elsewhere has been settled there.
     async fn remove_aside(&self) -> Result<(), Stop> {
@@ -282,13 +326,15 @@ impl Shared {
             let meta = self.look(&self.destination, &aside.path).await.ok().flatten();
             let Some(meta) = meta else { continue };
             let removed = if meta.is_dir() {
-                let files = self.count_files(&aside.path, &meta).await;
-                self.remove_dir(&aside.path, files).await
+                match self.count_files(&aside.path, &meta).await {
+                    Ok(files) => self.remove_dir(&aside.path, files).await,
+                    Err(error) => Err(error),
+                }
             } else {
                 self.remove_file(&aside.path).await
             };
             if let Err(error) = removed {
-                self.owe_error(&aside.was, error, None).await?;
+                self.owe_error(aside.was.as_ref().unwrap_or(&aside.path), error, None).await?;
             }
         }
         Ok(())

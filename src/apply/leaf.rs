@@ -90,7 +90,7 @@ impl Shared {
     async fn act(&self, leaf: &Leaf, action: Action, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
         let (path, why) = (&leaf.place.path, leaf.place.line());
         match action {
-            Action::Copy => return self.copy(leaf, source, there).await,
+            Action::Copy => return self.copy(leaf, source, there, false).await,
             Action::Compare => return self.compare(leaf, source, there).await,
             Action::Nothing | Action::SetAttrs => {
                 add(&self.tally.by_size_and_time_files, u64::from(is_file(source)));
@@ -127,12 +127,13 @@ impl Shared {
         Ok(self.look(&self.source, path).await?.is_some_and(|now| now.len == source.len && now.mtime == source.mtime))
     }
 
-    async fn copy(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
+    /// `distrust`: size and time would say that there is nothing to copy.
+    async fn copy(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>, distrust: bool) -> Result<Tried, Fault> {
         let (path, why) = (&leaf.place.path, leaf.place.line());
         if let Some(rank) = self.options.publish.rank(path)
             && !self.finishing.load(Ordering::SeqCst)
         {
-            self.put_off(PutOff::Publish { rank, path: path.clone(), why: why.cloned() })?;
+            self.put_off(PutOff::Publish { rank, path: path.clone(), why: why.cloned(), distrust })?;
             return Ok(Tried::Settled { acted: false });
         }
         let looked = (self.options.now)();
@@ -150,13 +151,21 @@ impl Shared {
         }
     }
 
-    /// Reads both sides; copies if they differ.
+    /// Reads both sides; copies if they differ. If that fails, the next run has to know that size and time prove nothing here.
     async fn compare(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
+        let compared = self.compare_bytes(leaf, source, there).await;
+        if let Err(Fault::Store(_)) = compared {
+            self.watch(&leaf.place.path, Watch::Fresh, leaf.place.line())?;
+        }
+        compared
+    }
+
+    async fn compare_bytes(&self, leaf: &Leaf, source: &Meta, there: Option<&Meta>) -> Result<Tried, Fault> {
         let (path, why) = (&leaf.place.path, leaf.place.line());
-        let Some(there) = there else { return self.copy(leaf, source, None).await };
+        let Some(there) = there else { return self.copy(leaf, source, None, false).await };
         let looked = (self.options.now)();
         match self.same_bytes(path, source, there).await {
-            Ok(false) => return self.copy(leaf, source, Some(there)).await,
+            Ok(false) => return self.copy(leaf, source, Some(there), true).await,
             Ok(true) => {}
             Err(error) => return self.not_copied(path, error, why).await,
         }
@@ -233,9 +242,9 @@ impl Shared {
 
     /// How far size and time are evidence at this path.
     fn trust(&self, place: &Place, pair: &Pair) -> Trust {
-        let known_fresh = self.options.fresh.contains(&place.path);
+        let known_fresh = self.is_fresh(&place.path);
         let before = if known_fresh { Some(Time(i64::MIN)) } else { self.options.interrupted_since };
-        Trust { before, size_and_time: !self.has_twin(place, pair) }
+        Trust { before, size_and_time: !(self.has_twin(place, pair) || place.distrust) }
     }
 
     /// Counts the file among those below renamed names; on the second look, says whether it has a twin there.

@@ -17,11 +17,11 @@ use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use syncd_parsers::RelPath;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::warn;
 
 use crate::names::Line;
@@ -58,7 +58,8 @@ pub struct Options {
     pub publish: Publish,
     /// A run that did not come to its end began then: files from that time on may have been copied too early.
     pub interrupted_since: Option<Time>,
-    /// Files that were copied a moment after they were written: size and time prove nothing about them.
+    /// Files that were copied a moment after they were written, and paths owed since a rename: size and time prove nothing
+    /// about them, or about what is below them.
     pub fresh: Arc<HashSet<RelPath>>,
     /// Read the bytes of every file on both sides.
     pub compare_all: bool,
@@ -94,18 +95,32 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub enum Watch {
     /// A writer has it open.
     Open,
-    /// It was copied so soon after its last change that a later change could have the same time.
+    /// It was copied so soon after its last change that a later change could have the same time; or it is owed, and
+    /// a rename may have brought other bytes there.
     Fresh,
     /// It changed each time that it was read.
     Busy,
+    /// Something was written to it, and it could not be asked whether it is open: a path above it is owed.
+    Unseen,
 }
 
 /// Why a run ended before its end. The destination is in a good state, the checkpoint must not move.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    #[error("{deletes} files would be removed, more than the {limit} allowed by --max-delete; nothing was removed")]
-    Deletes { deletes: u64, limit: u64 },
-    #[error("the source root is not a directory any more")]
+    #[error(
+        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. \
+         `syncd apply --dry-run --explain` shows them with their reasons; if they are right, give a larger --max-delete",
+        so_far(*.removed)
+    )]
+    Deletes {
+        deletes: u64,
+        limit: u64,
+        /// What was removed before, in the same run.
+        removed: u64,
+    },
+    #[error("the source root was replaced during the run: it was {was}, it is {is}; nothing was removed since")]
+    OtherRoot { was: String, is: String },
+    #[error("the source root is gone, or is no directory any more; nothing was removed since. Is it mounted?")]
     NoRoot,
     #[error("the {side} store does not answer")]
     Unreachable {
@@ -119,6 +134,13 @@ pub enum Stop {
     Spool(#[from] std::io::Error),
     #[error("a task of the run failed")]
     Task(#[from] tokio::task::JoinError),
+}
+
+fn so_far(removed: u64) -> String {
+    match removed {
+        0 => "nothing was removed".to_owned(),
+        removed => format!("only {removed} that stood in the way of something else were removed"),
+    }
 }
 
 /// One run between two stores. `part` may be called any number of times, then `finish` once.
@@ -141,17 +163,38 @@ struct Shared {
     /// Directories whose times are set when nothing below them changes any more.
     dir_times: Mutex<BTreeSet<RelPath>>,
     aside: Mutex<Vec<moves::Aside>>,
+    /// What an earlier run had put aside is among it.
+    adopted: AtomicBool,
+    /// Files whose removal was allowed.
+    allowed_files: AtomicU64,
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
+    /// The written files that the part names: of those below a path that is owed nobody asked whether they are open.
+    written: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// Where the part's renames lead from and to.
+    ends: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// `Options::fresh`, and where the part's renames may have taken them.
+    fresh: Mutex<Arc<HashSet<RelPath>>>,
+    /// The identity of the source root when the run began.
+    root: OnceCell<String>,
     /// Set while what was put off is done.
     finishing: AtomicBool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum PutOff {
-    Remove { path: RelPath, why: Option<Line> },
-    Publish { rank: usize, path: RelPath, why: Option<Line> },
+    Remove {
+        path: RelPath,
+        why: Option<Line>,
+    },
+    Publish {
+        rank: usize,
+        path: RelPath,
+        why: Option<Line>,
+        /// Size and time say that the destination has it already, and they are wrong.
+        distrust: bool,
+    },
 }
 
 impl Run {
@@ -175,10 +218,23 @@ impl Run {
                 put_off: Mutex::default(),
                 dir_times: Mutex::default(),
                 aside: Mutex::default(),
+                adopted: AtomicBool::new(false),
+                allowed_files: AtomicU64::new(0),
                 carried: Mutex::default(),
+                written: Mutex::default(),
+                ends: Mutex::default(),
+                fresh: Mutex::default(),
+                root: OnceCell::new(),
                 finishing: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// For a source root that is known from before; otherwise it is the one that the first part finds.
+    #[must_use]
+    pub fn rooted(self, identity: String) -> Self {
+        let _: Result<(), _> = self.shared.root.set(identity);
+        self
     }
 
     /// Moves and settles what `names` names. Deletes and what is published last wait for [`Run::finish`].
@@ -192,23 +248,20 @@ impl Run {
         for path in std::mem::take(&mut *lock(&shared.carried)) {
             names.add_written(&path);
         }
+        shared.check_root().await?;
         let routes = Routes::of(names.hints());
         names.follow_written(|path| routes.forward(path));
-        self.do_moves(&names).await;
+        *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
         let renamed = Arc::new(Renamed::of(&names));
+        *lock(&shared.ends) = Arc::new(renamed.ends.clone());
+        *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &routes));
+        self.adopt_aside(&names).await;
+        if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
+            lock(&renamed.twins).doubt_all(); // nobody knows what the run before moved where
+        }
+        self.do_moves(&names).await;
         shared.clone().walk(&names, &renamed).await?;
         self.check_twins(&renamed).await
-    }
-
-    /// Settles the whole tree.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Run::part`].
-    pub async fn everything(&self) -> Result<(), Stop> {
-        let mut names = Names::default();
-        names.add_deep(&RelPath::root());
-        self.part(names).await
     }
 
     /// Does what was put off: publishes, removes, sets directory times, and returns once all is durable.
@@ -229,12 +282,25 @@ impl Run {
         self.shared.tally.report()
     }
 
+    /// What a run that did not come to its end had put aside is this run's: to be looked at for twins, to be counted among
+    /// the deletes, and to be removed with them.
+    async fn adopt_aside(&self, names: &Names) {
+        let shared = &self.shared;
+        let wanted = shared.options.interrupted_since.is_some() || !names.hints().is_empty();
+        if shared.acts() && wanted && !shared.adopted.swap(true, Ordering::SeqCst) {
+            let left = moves::left_aside(&*shared.destination).await;
+            lock(&shared.aside).extend(left);
+        }
+    }
+
     async fn do_moves(&self, names: &Names) {
         let shared = &self.shared;
         if shared.options.mode == Mode::Look || names.hints().is_empty() {
             return;
         }
-        let Moved { moves, aside } = moves::perform(&*shared.source, &*shared.destination, names.hints()).await;
+        let numbers = lock(&shared.aside).iter().map(moves::Aside::number).max().map_or(0, |last| last + 1);
+        let Moved { moves, aside } =
+            moves::perform(&*shared.source, &*shared.destination, names.hints(), numbers).await;
         for step in moves {
             add(&shared.tally.moved_paths, 1);
             let why = names.root().find(&step.to).and_then(|node| node.line());
@@ -252,10 +318,16 @@ impl Run {
         }
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
-            shared.see_twins(&aside.path, aside.was.name(), renamed).await;
+            shared.see_twins(&aside.path, b"", renamed).await;
         }
         if lock(&renamed.twins).any() { shared.clone().walk_renamed(renamed).await } else { Ok(()) }
     }
+}
+
+/// The paths, and where renames may have taken them.
+fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
+    let further = paths.iter().flat_map(|path| routes.forward(path));
+    paths.iter().cloned().chain(further).collect()
 }
 
 /// The ends of a part's renames, and the files seen below them.
@@ -292,6 +364,12 @@ impl Shared {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.owed_paths, 1);
         self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
+        let written = lock(&self.written).clone();
+        let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
+        below.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
+        if self.is_fresh(path) || self.meets_rename(path) {
+            self.watch(path, Watch::Fresh, why)?; // what a move brought there is still to be compared
+        }
         self.tell(path, Did::Owe { reason: reason.to_owned() }, why);
         Ok(())
     }
@@ -314,9 +392,33 @@ impl Shared {
             Watch::Open => "a writer has it open",
             Watch::Fresh => "it changed a moment before it was copied",
             Watch::Busy => "it changed each time that it was read",
+            Watch::Unseen => "it was written to, and something above it could not be settled",
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
+    }
+
+    /// Size and time prove nothing about the path, or about what is above it.
+    fn is_fresh(&self, path: &RelPath) -> bool {
+        let fresh = lock(&self.fresh).clone();
+        !fresh.is_empty() && path.ancestors().any(|at| fresh.contains(&at))
+    }
+
+    /// At, below or above an end of a rename of this part.
+    fn meets_rename(&self, path: &RelPath) -> bool {
+        let ends = lock(&self.ends).clone();
+        let below = ends.range(path.clone()..).next().is_some_and(|end| end.is_within(path));
+        below || path.ancestors().any(|at| ends.contains(&at))
+    }
+
+    /// Stops if the source root is not the one that the run began with.
+    async fn check_root(&self) -> Result<(), Stop> {
+        let is = self.again(|| self.source.identity()).await.map_err(|cause| match cause.kind {
+            ErrorKind::NotFound => Stop::NoRoot,
+            _ => Stop::Unreachable { side: "source", cause },
+        })?;
+        let was = self.root.get_or_init(|| async { is.clone() }).await.clone();
+        if was == is { Ok(()) } else { Err(Stop::OtherRoot { was, is }) }
     }
 
     fn put_off(&self, what: PutOff) -> Result<(), Stop> {

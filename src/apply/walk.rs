@@ -19,14 +19,16 @@ use syncd_parsers::RelPath;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-/// Named children of one directory that are visited at one time.
-const VISITS_MAX: usize = 16;
+/// Names that are visited at one time.
+const VISITS_MAX: usize = 64;
 /// Names below one directory that are looked up at one time.
 const LOOKS_MAX: usize = 32;
 /// How often a directory is entered that goes away and comes back meanwhile.
 const ENTRIES_MAX: usize = 5;
 /// From how many names on a listing of their directory may be cheaper than asking for each.
 const LISTED_FROM: usize = 8;
+
+const BOTH: &str = "the source has keys below this one: it is both an object and a prefix";
 
 /// What both sides show at one path.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,15 @@ pub(super) struct Place {
     pub renamed: Arc<Renamed>,
     /// At or below an end of a rename.
     pub below_rename: bool,
+    /// Size and time are known to prove nothing here.
+    pub distrust: bool,
+}
+
+/// A name that is to be settled, and what both sides show there.
+struct Visit<'a> {
+    place: Place,
+    node: &'a Node,
+    pair: Pair,
 }
 
 impl Place {
@@ -68,14 +79,22 @@ impl Shared {
             written: Arc::default(),
             renamed: renamed.clone(),
             below_rename: renamed.ends.contains(&RelPath::root()),
+            distrust: false,
         };
-        let pair = self.look_at_both(&place.path).await?;
-        let Some(pair) = pair else { return self.owe(&place.path, "the root could not be looked at", None) };
+        let pair = self.look_at_roots().await?;
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
             return Err(Stop::NoRoot);
         }
         let crew = Crew::of(&self.files);
-        self.visit(place, names.root(), pair, &crew).await?;
+        let mut ahead = vec![Visit { place, node: names.root(), pair }];
+        let mut visits = FuturesUnordered::new();
+        loop {
+            let room = ahead.len().min(VISITS_MAX.saturating_sub(visits.len()));
+            visits.extend(ahead.drain(ahead.len() - room..).map(|visit| self.visit(visit, &crew)));
+            let Some(below) = visits.try_next().await? else { break };
+            ahead.extend(below);
+        }
+        drop(visits);
         crew.done().await.map(drop)
     }
 
@@ -86,10 +105,20 @@ impl Shared {
         for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
             let written = Arc::default();
-            let place = Place { path, why: None, written, renamed: renamed.clone(), below_rename: true };
+            let place =
+                Place { path, why: None, written, renamed: renamed.clone(), below_rename: true, distrust: false };
             crew.spawn(self.clone().deep(place, pair)).await?;
         }
         crew.done().await.map(drop)
+    }
+
+    /// To owe the root would be to owe everything: a run that cannot look at it is made again.
+    async fn look_at_roots(&self) -> Result<Pair, Stop> {
+        let root = RelPath::root();
+        let looks = futures::join!(self.look(&self.source, &root), self.look(&self.destination, &root));
+        let source = looks.0.map_err(|cause| Stop::Unreachable { side: "source", cause })?;
+        let destination = looks.1.map_err(|cause| Stop::Unreachable { side: "destination", cause })?;
+        Ok(Pair { source, destination })
     }
 
     /// Both looks, or `None` if one failed and the path is owed.
@@ -101,27 +130,21 @@ impl Shared {
         }
     }
 
-    fn visit<'a>(
-        self: &'a Arc<Self>,
-        mut place: Place,
-        node: &'a Node,
-        pair: Pair,
-        crew: &'a Crew,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
-        async move {
-            place.why = node.line().cloned().or(place.why);
-            if node.is_deep() {
-                place.written = Arc::new(written_below(&place.path, node));
-                let (shared, path) = (self.clone(), place);
-                return crew.spawn(async move { shared.deep(path, pair).await }).await;
-            }
-            match &pair.source {
-                None => self.absent(&place, node, &pair),
-                Some(source) if source.is_dir() => self.visit_dir(place, node, pair, crew).await,
-                Some(_) => self.visit_file(place, node, pair, crew).await,
-            }
+    /// Settles one name; returns those directly below it that are next.
+    async fn visit<'a>(self: &Arc<Self>, visit: Visit<'a>, crew: &Crew) -> Result<Vec<Visit<'a>>, Stop> {
+        let Visit { mut place, node, pair } = visit;
+        place.why = node.line().cloned().or(place.why);
+        if node.is_deep() {
+            place.written = Arc::new(written_below(&place.path, node));
+            let shared = self.clone();
+            crew.spawn(async move { shared.deep_named(place, pair).await }).await?;
+            return Ok(Vec::new());
         }
-        .boxed()
+        match &pair.source {
+            None => self.absent(&place, node, &pair).map(|()| Vec::new()),
+            Some(source) if source.is_dir() => self.visit_dir(place, node, pair).await,
+            Some(_) => self.visit_file(place, node, pair, crew).await.map(|()| Vec::new()),
+        }
     }
 
     /// The source has nothing here, and so nothing below: one look answers for all names there.
@@ -151,20 +174,18 @@ impl Shared {
     async fn owe_hidden(&self, place: &Place, node: &Node) -> Result<(), Stop> {
         for path in named_below(&place.path, node) {
             if !matches!(self.look(&self.source, &path).await, Ok(None)) {
-                self.owe(
-                    &path,
-                    "the source has an object above this key: it is both an object and a prefix",
-                    place.line(),
-                )?;
+                self.owe(&path, "the source has an object above this key", place.line())?;
             }
         }
         Ok(())
     }
 
-    async fn visit_dir(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
-        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(()) };
+    async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
+        let Some(made) = self.make_dir(&place, &pair).await? else {
+            return self.watch_written(&place, &written_below(&place.path, node)).map(|()| Vec::new());
+        };
         if node.children().len() == 0 && !made.acted {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.dir_time_later(&place.path);
         let names: Vec<&[u8]> = node.children().map(|(name, _)| name).collect();
@@ -175,22 +196,22 @@ impl Shared {
                     false => HashMap::new(),
                 }
             });
-        let mut visits = FuturesUnordered::new();
-        for (name, below) in node.children() {
+        let mut visits = Vec::new();
+        for (name, node) in node.children() {
             let Ok(child) = place.child(name) else { continue };
             let source = sources.remove(name).unwrap_or(Ok(None));
             let destination = destinations.remove(name).unwrap_or(Ok(None));
             match (source, destination) {
                 (Ok(source), Ok(destination)) => {
-                    visits.push(self.visit(child, below, Pair { source, destination }, crew));
+                    visits.push(Visit { place: child, node, pair: Pair { source, destination } });
                 }
-                (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
-            }
-            if visits.len() >= VISITS_MAX {
-                visits.try_next().await?;
+                (Err(error), _) | (_, Err(error)) => {
+                    self.owe_error(&child.path, error, child.line()).await?;
+                    self.watch_written(&child, &written_below(&child.path, node))?;
+                }
             }
         }
-        visits.try_collect().await
+        Ok(visits)
     }
 
     /// Looks at some names of one directory: by a listing where that is likely to be cheaper, and by name for
@@ -259,6 +280,24 @@ impl Shared {
         found
     }
 
+    /// The same for a path that no listing of its directory showed, and that may be both an object and a prefix.
+    pub(super) async fn deep_named(self: Arc<Self>, place: Place, pair: Pair) -> Result<bool, Stop> {
+        let is_leaf = pair.source.as_ref().is_some_and(|source| !source.is_dir());
+        if is_leaf && !self.source.capabilities().tree && self.has_below(&place.path).await {
+            return self.owe(&place.path, BOTH, place.line()).map(|()| false);
+        }
+        self.deep(place, pair).await
+    }
+
+    /// Whether a listing of a path of the source shows anything, or fails.
+    async fn has_below(&self, path: &RelPath) -> bool {
+        let first = self.again(|| async { self.source.list(path).next().await.transpose() }).await;
+        match first {
+            Ok(first) => first.is_some(),
+            Err(error) => error.kind != ErrorKind::NotFound,
+        }
+    }
+
     /// Settles a path and everything below it; true if that changed anything.
     pub(super) fn deep(self: Arc<Self>, place: Place, pair: Pair) -> BoxFuture<'static, Result<bool, Stop>> {
         async move {
@@ -285,7 +324,11 @@ impl Shared {
     }
 
     async fn deep_dir(self: Arc<Self>, place: Place, mut pair: Pair) -> Result<bool, Stop> {
-        let Some((made, below)) = self.enter(&place, &mut pair).await? else { return Ok(self.acts()) };
+        let (made, below) = match self.enter(&place, &mut pair).await? {
+            Some(entered) => entered,
+            None if pair.source.as_ref().is_some_and(Meta::is_dir) => return Ok(self.acts()),
+            None => return self.deep(place, pair).await,
+        };
         let files = Crew::of(&self.files);
         let dirs = Crew::of(&self.dirs);
         for entry in below {
@@ -304,35 +347,42 @@ impl Shared {
         Ok(acted)
     }
 
-    /// Makes sure that the destination has the directory, and lists both sides; `None` if there is nothing to go on with, now
-    /// or in this run.
+    /// Makes sure that the destination has the directory, and lists both sides. `None` if it is no directory any more, as
+    /// `pair` then shows, or if it is owed.
     async fn enter(&self, place: &Place, pair: &mut Pair) -> Result<Option<(Made, Merged)>, Stop> {
         for _ in 0..ENTRIES_MAX {
             if let Err(error) = self.complete(&place.path, pair).await {
-                return self.owe_error(&place.path, error, place.line()).await.map(|()| None);
+                return self.owe_dir(place, error).await.map(|()| None);
             }
             if !pair.source.as_ref().is_some_and(Meta::is_dir) {
-                return self.lost_dir(place, pair).map(|()| None);
+                return Ok(None);
             }
-            let Some(made) = self.make_dir(place, pair).await? else { return Ok(None) };
+            let Some(made) = self.make_dir(place, pair).await? else {
+                return self.watch_written(place, &place.written).map(|()| None);
+            };
             match self.both_listings(place, made.existed).await {
                 Ok(below) => return Ok(Some((made, below))),
                 Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return self.owe_error(&place.path, error, place.line()).await.map(|()| None),
+                Err(error) => return self.owe_dir(place, error).await.map(|()| None),
             }
-            let Some(again) = self.look_at_both(&place.path).await? else { return Ok(None) };
-            *pair = again;
+            match self.look_at_both(&place.path).await? {
+                Some(again) => *pair = again,
+                None => return self.watch_written(place, &place.written).map(|()| None),
+            }
         }
-        self.owe(&place.path, "the directory was gone each time that it was listed", place.line()).map(|()| None)
+        self.owe(&place.path, "the directory was gone each time that it was listed", place.line())?;
+        self.watch_written(place, &place.written).map(|()| None)
     }
 
-    /// The directory was there a moment ago. If it is gone it goes with the deletes; of anything else a line says so, or will.
-    fn lost_dir(&self, place: &Place, pair: &Pair) -> Result<(), Stop> {
-        match (&pair.source, &pair.destination) {
-            (None, None) => Ok(()),
-            (None, Some(_)) => self.remove_later(&place.path, place.line()),
-            (Some(_), _) => self.watch(&place.path, Watch::Busy, place.line()),
-        }
+    async fn owe_dir(&self, place: &Place, error: StoreError) -> Result<(), Stop> {
+        self.owe_error(&place.path, error, place.line()).await?;
+        self.watch_written(place, &place.written)
+    }
+
+    /// Files below (or at) a path that is owed: it will be looked at again, but no line will say again that they were written.
+    fn watch_written(&self, place: &Place, written: &BTreeSet<RelPath>) -> Result<(), Stop> {
+        let mut below = written.iter().filter(|path| path.is_within(&place.path));
+        below.try_for_each(|path| self.watch(path, Watch::Busy, place.line()))
     }
 
     async fn both_listings(&self, place: &Place, existed: bool) -> Result<Merged, StoreError> {
@@ -358,7 +408,7 @@ impl Shared {
     /// What cannot be named is owed at its directory's path, with its own spelling in the reason.
     fn owe_odd(&self, place: &Place, side: &str, odd: &Odd) {
         let name = odd.name.escape_ascii();
-        let reason = format!("the {side} holds {name:?} here: {}", odd.reason);
+        let reason = format!("the {side} holds \"{name}\" here: {}", odd.reason);
         let path = place.path.join(&odd.name).unwrap_or_else(|_| place.path.clone());
         if let Err(error) = self.owe(&path, &reason, place.line()) {
             tracing::error!(%path, %error, "an owed path could not be noted");
@@ -374,7 +424,8 @@ impl Shared {
             return Ok(());
         }
         if !self.acts() {
-            return self.tell_difference(&place.path, Did::SetAttrs, place.line());
+            let told = !differ || pair.destination.is_none(); // as a directory to be made
+            return if told { Ok(()) } else { self.tell_difference(&place.path, Did::SetAttrs, place.line()) };
         }
         if differ && pair.destination.as_ref().is_some_and(Meta::is_dir) {
             add(&self.tally.attrs_paths, 1);
@@ -463,7 +514,7 @@ struct Made {
     acted: bool,
 }
 
-fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
+pub(super) fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
     let mut written = BTreeSet::new();
     node.visit(path, &mut |path, node| {
         if node.is_written() {
@@ -531,13 +582,20 @@ impl Crew {
         Self { permits: permits.clone(), tasks: Mutex::default(), acted: AtomicBool::new(false) }
     }
 
-    /// Runs the work beside this task if there is a permit, else within it: so a walk that is inside a walk never waits
-    /// for a permit that only itself could give back.
+    /// Runs the work beside this task if there is a permit, else waits for it: so a walk that is inside a walk never waits
+    /// for a permit that only itself could give back. (As a task of its own then, too: a tree may be a thousand levels deep,
+    /// and the stack is not.)
     async fn fork(&self, work: impl Future<Output = Result<bool, Stop>> + Send + 'static) -> Result<(), Stop> {
         self.take_done()?;
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) => self.start(permit, work),
-            Err(_) => self.note(work.await?),
+            Err(_) => {
+                let mut alone = JoinSet::new();
+                alone.spawn(work);
+                while let Some(done) = alone.join_next().await {
+                    self.note(done??);
+                }
+            }
         }
         Ok(())
     }
