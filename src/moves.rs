@@ -3,8 +3,8 @@
 //! again below both before the checkpoint moves.
 
 use crate::names::Hint;
-use crate::store::{Capabilities, Kind, Listed, Meta, RESERVED, Store, StoreError, Time};
-use futures::StreamExt;
+use crate::store::{Capabilities, ErrorKind, Kind, Listed, Meta, RESERVED, Store, StoreError, Time};
+use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use syncd_parsers::RelPath;
@@ -12,6 +12,10 @@ use tracing::debug;
 
 /// How many other names a path is followed to through a window's renames.
 const ROUTES_MAX: usize = 32;
+/// How many ends of a part's renames are tried at all.
+const ENDS_MAX: usize = 200_000;
+/// Look-ups under way at one time.
+const LOOKS_AT_ONCE: usize = 64;
 /// How many entries of a directory are compared before it is taken for the one that was renamed.
 const SAMPLE_MAX: usize = 16;
 /// How many directories are listed for that.
@@ -54,7 +58,7 @@ impl Routes {
     /// Every path that a rename, or several, may have led to; ancestors first.
     fn ends(&self) -> BTreeSet<RelPath> {
         let direct = self.backward.keys();
-        direct.clone().cloned().chain(direct.flat_map(|to| self.forward(to))).collect()
+        direct.clone().cloned().chain(direct.flat_map(|to| self.forward(to))).take(ENDS_MAX).collect()
     }
 }
 
@@ -150,9 +154,11 @@ pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeS
         renames: 0,
         next_aside: aside_from,
     };
-    for end in routes.ends().into_iter().filter(|end| !end.is_root()) {
-        if let Err(error) = mover.fill(&end, &routes.backward(&end)).await {
-            debug!(path = %end, %error, "no move here");
+    for end in mover.promising(&routes).await {
+        match mover.fill(&end, &routes.backward(&end)).await {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::Unavailable => break,
+            Err(error) => debug!(path = %end, %error, "no move here"),
         }
     }
     mover.moved
@@ -170,6 +176,17 @@ struct Mover<'a> {
 }
 
 impl Mover<'_> {
+    /// Ends at which the source has something, ancestors first. Most routes lead nowhere, so this is looked at first, and
+    /// everything that the moves then ask for is looked at together.
+    async fn promising(&mut self, routes: &Routes) -> BTreeSet<RelPath> {
+        let mut ends = routes.ends();
+        self.source.learn(&ends).await;
+        ends.retain(|end| !end.is_root() && self.source.known.get(end).is_some_and(Option::is_some));
+        let befores: BTreeSet<RelPath> = ends.iter().flat_map(|end| routes.backward(end)).collect();
+        self.destination.learn(ends.union(&befores)).await;
+        ends
+    }
+
     /// Brings to `end` what the destination holds under one of the names that the source's thing there had before.
     async fn fill(&mut self, end: &RelPath, befores: &[RelPath]) -> Result<(), StoreError> {
         let mut held = Vec::new();
@@ -365,7 +382,8 @@ fn same_version(source: &Meta, destination: &Meta, holds: &Capabilities) -> bool
                 && crate::settle::same_time(source.mtime, destination.mtime, holds) != Some(false)))
 }
 
-/// Look-ups of one store, remembered; in a tree, what is below something absent is known without asking.
+/// Look-ups of one store, remembered. What is below something absent is known without asking: not true of a flat store that
+/// hides keys, but here the worst that comes of it is a copy.
 struct Looks<'a> {
     store: &'a dyn Store,
     known: BTreeMap<RelPath, Option<Meta>>,
@@ -377,16 +395,35 @@ impl<'a> Looks<'a> {
     }
 
     async fn look(&mut self, path: &RelPath) -> Result<Option<Meta>, StoreError> {
-        if self.store.capabilities().tree {
-            let mut ancestors: Vec<RelPath> = path.ancestors().skip(1).collect();
-            ancestors.reverse();
-            for ancestor in ancestors {
-                if self.look_once(&ancestor).await?.is_none() {
-                    return Ok(None);
-                }
+        let mut ancestors: Vec<RelPath> = path.ancestors().skip(1).collect();
+        ancestors.reverse();
+        for ancestor in ancestors {
+            if !self.look_once(&ancestor).await?.is_some_and(|meta| meta.is_dir()) {
+                return Ok(None);
             }
         }
         self.look_once(path).await
+    }
+
+    /// Looks at many paths, level by level from the top, many at a time. What could not be looked at stays unknown.
+    async fn learn<'p>(&mut self, paths: impl IntoIterator<Item = &'p RelPath>) {
+        let mut levels: BTreeMap<usize, BTreeSet<RelPath>> = BTreeMap::new();
+        for path in paths.into_iter().flat_map(RelPath::ancestors) {
+            levels.entry(path.components().count()).or_default().insert(path);
+        }
+        for level in levels.into_values() {
+            let wanted: Vec<RelPath> = level.into_iter().filter(|path| self.is_worth_a_look(path)).collect();
+            let store = self.store;
+            let looks = stream::iter(wanted).map(|path| async move { (store.lookup(&path).await, path) });
+            let looked: Vec<_> = looks.buffer_unordered(LOOKS_AT_ONCE).collect().await;
+            self.known.extend(looked.into_iter().filter_map(|(meta, path)| Some((path, meta.ok()?))));
+        }
+    }
+
+    fn is_worth_a_look(&self, path: &RelPath) -> bool {
+        let is_dir = |path: &RelPath| self.known.get(path).is_some_and(|meta| meta.as_ref().is_some_and(Meta::is_dir));
+        let below_dir = path.parent().is_none_or(|parent| parent.is_root() || is_dir(&parent));
+        below_dir && !self.known.contains_key(path)
     }
 
     async fn look_once(&mut self, path: &RelPath) -> Result<Option<Meta>, StoreError> {
@@ -478,6 +515,7 @@ fn hash(key: &impl Hash) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::mem::Memory;
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text).expect(text)
@@ -490,6 +528,40 @@ mod tests {
 
     fn file(len: u64, time: i64) -> Meta {
         Meta { mtime: Some(Time(time)), ..Meta::file(len) }
+    }
+
+    fn trees() -> (Memory, Memory) {
+        let (source, destination) = (Memory::tree(), Memory::tree());
+        for name in ["x", "y"] {
+            source.write(&path(&format!("b/{name}")), "same");
+            destination.write(&path(&format!("a/{name}")), "same");
+        }
+        source.write(&path("c/z"), "other");
+        (source, destination)
+    }
+
+    fn hints(hints: &[(&str, &str, bool)]) -> BTreeSet<Hint> {
+        let hint = |(from, to, into): &(&str, &str, bool)| Hint { from: path(from), to: path(to), into: *into };
+        hints.iter().map(hint).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_renamed_is_moved() {
+        let (source, destination) = trees();
+        let moved = perform(&source, &destination, &hints(&[("a", "b", true)]), 0).await;
+        assert_eq!(moved.moves, [Move { from: path("a"), to: path("b") }]);
+        assert!(destination.snapshot().contains_key(&path("b/y")));
+    }
+
+    #[tokio::test]
+    async fn routes_that_lead_nowhere_cost_a_look_at_their_topmost_ancestor() {
+        let (source, destination) = trees();
+        let chain: Vec<String> = (0..20).map(|nr| format!("gone{nr}")).collect();
+        let chain: Vec<(&str, &str, bool)> =
+            chain.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str(), true)).collect();
+        perform(&source, &destination, &hints(&chain), 0).await;
+        let (source, destination) = (source.calls().lookup, destination.calls().lookup);
+        assert!(source <= 19 && destination == 0, "{source} at the source, {destination} at the destination");
     }
 
     #[test]

@@ -496,3 +496,51 @@ async fn an_open_file_that_is_not_due_is_followed_through_a_rename() {
     job.apply(&change_log, Mode::Act).await.expect("applies");
     assert!(watched(&job.state).contains(&"e/f".to_owned()), "{:?}", watched(&job.state));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_changes_at_every_read_is_not_waited_for() {
+    let world = World::new();
+    world.source.write(&path("f"), "0");
+    let (writer, mut count) = (world.source.clone(), 0);
+    world.source.on_call(move |op, at| {
+        if op == "read" {
+            count += 1;
+            writer.write(at, format!("{count}{count}"));
+            return Some(ErrorKind::Changed);
+        }
+        None
+    });
+    let began = tokio::time::Instant::now();
+    let report = world.apply(&["write f"], options()).await.expect("applies");
+    assert_eq!((report.retried_calls, began.elapsed()), (0, std::time::Duration::ZERO));
+    assert!(world.notes.watches("f"));
+}
+
+#[tokio::test]
+async fn a_directory_that_comes_back_while_it_is_listed_is_not_owed() {
+    let world = World::new();
+    world.source.write(&path("d/f"), "x");
+    world.destination.write(&path("d/old"), "y");
+    world.source.fail_next("list", &path("d"), ErrorKind::NotFound);
+    world.apply(&["rescan d"], options()).await.expect("applies");
+    assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_file_gone_when_asked_whether_it_is_open_is_looked_at_again() {
+    let world = World::new();
+    for store in [&world.source, &world.destination] {
+        store.write(&path("f"), "x");
+    }
+    let writer = world.source.clone();
+    world.source.on_call(move |op, at| {
+        (op == "is_open").then(|| {
+            writer.delete(at);
+            ErrorKind::NotFound
+        })
+    });
+    world.apply(&["write f"], options()).await.expect("applies");
+    assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    world.assert_equal();
+}

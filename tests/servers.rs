@@ -255,9 +255,14 @@ fn forbidden(cluster: &Cluster) {
         denied(bob.put(&path("mine"), &Meta::file(0), Body::Whole(Default::default())).await.err());
         denied(bob.remove_tree(&path("secret")).await.err());
         // An ordinary user's look below a file is checked differently from a superuser's.
-        assert_eq!(bob.lookup(&path("file/below")).await.expect("an answer"), None);
-        let below = bob.list(&path("file/below")).try_collect::<Vec<_>>().await;
-        assert_eq!(below.expect_err("no directory").kind, ErrorKind::NotFound);
+        let below = path("file/below");
+        let missing = |error: Option<StoreError>| assert_eq!(error.map(|e| e.kind), Some(ErrorKind::NotFound));
+        for store in [&ours, &bob] {
+            assert_eq!(store.lookup(&below).await.expect("an answer"), None);
+            missing(store.list(&below).try_collect::<Vec<_>>().await.err());
+            missing(store.read(&below, &seen).await.err());
+            missing(store.is_open(&below, &seen).await.err());
+        }
     });
 }
 

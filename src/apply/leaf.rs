@@ -118,9 +118,11 @@ impl Shared {
     /// An open one is watched.
     async fn is_quiet(&self, leaf: &Leaf, source: &Meta) -> Result<bool, Fault> {
         let path = &leaf.place.path;
-        if self.again(|| self.source.is_open(path, source)).await? {
-            self.watch(path, Watch::Open, leaf.place.line())?;
-            return Ok(true);
+        match self.again(|| self.source.is_open(path, source)).await {
+            Ok(false) => {}
+            Ok(true) => return self.watch(path, Watch::Open, leaf.place.line()).map(|()| true).map_err(Fault::Stop),
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
         Ok(self.look(&self.source, path).await?.is_some_and(|now| now.len == source.len && now.mtime == source.mtime))
     }

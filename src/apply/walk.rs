@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 const VISITS_MAX: usize = 64;
 /// Names below one directory that are looked up at one time.
 const LOOKS_MAX: usize = 32;
+/// How often a directory is entered that goes away and comes back meanwhile.
+const ENTRIES_MAX: usize = 5;
 /// From how many names on a listing of their directory may be cheaper than asking for each.
 const LISTED_FROM: usize = 8;
 
@@ -99,14 +101,15 @@ impl Shared {
     /// Settles everything at and below the ends of renames once more.
     pub(super) async fn walk_renamed(self: Arc<Self>, renamed: &Arc<Renamed>) -> Result<(), Stop> {
         renamed.doubtful.store(true, Ordering::SeqCst);
+        let crew = Crew::of(&self.files);
         for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
             let written = Arc::default();
             let place =
                 Place { path, why: None, written, renamed: renamed.clone(), below_rename: true, distrust: false };
-            self.clone().deep(place, pair).await?;
+            crew.spawn(self.clone().deep(place, pair)).await?;
         }
-        Ok(())
+        crew.done().await.map(drop)
     }
 
     /// To owe the root would be to owe everything: a run that cannot look at it is made again.
@@ -321,19 +324,10 @@ impl Shared {
     }
 
     async fn deep_dir(self: Arc<Self>, place: Place, mut pair: Pair) -> Result<bool, Stop> {
-        if let Err(error) = self.complete(&place.path, &mut pair).await {
-            self.owe_error(&place.path, error, place.line()).await?;
-            return self.watch_written(&place, &place.written).map(|()| false);
-        }
-        if !pair.source.as_ref().is_some_and(Meta::is_dir) {
-            return self.watch(&place.path, Watch::Busy, place.line()).map(|()| false);
-        }
-        let Some(made) = self.make_dir(&place, &pair).await? else {
-            return self.watch_written(&place, &place.written).map(|()| false);
-        };
-        let below = match self.both_listings(&place, made.existed).await {
-            Ok(below) => below,
-            Err(error) => return self.lost_listing(&place, error).await.map(|()| made.acted),
+        let (made, below) = match self.enter(&place, &mut pair).await? {
+            Some(entered) => entered,
+            None if pair.source.as_ref().is_some_and(Meta::is_dir) => return Ok(self.acts()),
+            None => return self.deep(place, pair).await,
         };
         let files = Crew::of(&self.files);
         let dirs = Crew::of(&self.dirs);
@@ -353,12 +347,34 @@ impl Shared {
         Ok(acted)
     }
 
-    /// The directory was there a moment ago: if it is gone, another line will say so, and its name is looked at again.
-    async fn lost_listing(&self, place: &Place, error: StoreError) -> Result<(), Stop> {
-        let gone = error.kind == ErrorKind::NotFound && matches!(self.look(&self.source, &place.path).await, Ok(None));
-        if gone {
-            return self.remove_later(&place.path, place.line());
+    /// Makes sure that the destination has the directory, and lists both sides. `None` if it is no directory any more, as
+    /// `pair` then shows, or if it is owed.
+    async fn enter(&self, place: &Place, pair: &mut Pair) -> Result<Option<(Made, Merged)>, Stop> {
+        for _ in 0..ENTRIES_MAX {
+            if let Err(error) = self.complete(&place.path, pair).await {
+                return self.owe_dir(place, error).await.map(|()| None);
+            }
+            if !pair.source.as_ref().is_some_and(Meta::is_dir) {
+                return Ok(None);
+            }
+            let Some(made) = self.make_dir(place, pair).await? else {
+                return self.watch_written(place, &place.written).map(|()| None);
+            };
+            match self.both_listings(place, made.existed).await {
+                Ok(below) => return Ok(Some((made, below))),
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return self.owe_dir(place, error).await.map(|()| None),
+            }
+            match self.look_at_both(&place.path).await? {
+                Some(again) => *pair = again,
+                None => return self.watch_written(place, &place.written).map(|()| None),
+            }
         }
+        self.owe(&place.path, "the directory was gone each time that it was listed", place.line())?;
+        self.watch_written(place, &place.written).map(|()| None)
+    }
+
+    async fn owe_dir(&self, place: &Place, error: StoreError) -> Result<(), Stop> {
         self.owe_error(&place.path, error, place.line()).await?;
         self.watch_written(place, &place.written)
     }

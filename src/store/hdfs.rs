@@ -365,20 +365,36 @@ impl Inner {
     }
 
     /// Looks first: HDFS lists a file as a directory that holds itself, and calls what is below a file forbidden.
-    async fn list(&self, dir: RelPath) -> Result<BoxStream<'static, Result<Listed, StoreError>>, StoreError> {
+    async fn list(
+        self: &Arc<Self>,
+        dir: RelPath,
+    ) -> Result<BoxStream<'static, Result<Listed, StoreError>>, StoreError> {
         let found = self.stat("list", &dir).await?.filter(|status| status.isdir);
         let at = found.ok_or_else(|| StoreError::new("list", &dir, ErrorKind::NotFound))?.path;
         let entries = self.client.list_status_iter(&at, false);
-        let listing = stream::try_unfold((entries, dir), |(entries, dir)| async move {
-            let next = ask("list", &dir, async { entries.next().await.transpose() }).await?;
-            Ok(next.map(|status| (listed(&dir, &status), (entries, dir))))
+        let listing = stream::try_unfold((self.clone(), entries, dir), |(inner, entries, dir)| async move {
+            match ask("list", &dir, async { entries.next().await.transpose() }).await {
+                Ok(next) => Ok(next.map(|status| (listed(&dir, &status), (inner, entries, dir)))),
+                Err(error) => Err(inner.denied_or_gone(&dir, error).await),
+            }
         });
         Ok(listing.try_filter_map(|entry| async move { Ok(entry) }).boxed())
     }
 
     async fn open(&self, path: &RelPath) -> Result<FileReader, StoreError> {
         let at = self.known("read", path)?;
-        ask("read", path, self.client.read(&at)).await
+        match ask("read", path, self.client.read(&at)).await {
+            Err(error) => Err(self.denied_or_gone(path, error).await),
+            reader => reader,
+        }
+    }
+
+    /// The superuser, too, is told that what is below a file is forbidden, except by look-ups.
+    async fn denied_or_gone(&self, path: &RelPath, error: StoreError) -> StoreError {
+        if error.kind == ErrorKind::PermissionDenied && matches!(self.stat(error.op, path).await, Ok(None)) {
+            return StoreError { kind: ErrorKind::NotFound, ..error };
+        }
+        error
     }
 
     /// The file at `path` has not the blocks that a closed file like `seen` would have.
@@ -445,9 +461,10 @@ impl Inner {
 
     async fn is_open(&self, path: &RelPath, len: u64) -> Result<bool, StoreError> {
         let at = self.known("ask whether open", path)?;
-        match &self.web {
-            Some(web) => web.is_under_construction(&at, len).await.map_err(|e| unanswered("ask whether open", path, e)),
-            None => self.looks_open(path).await,
+        let Some(web) = &self.web else { return self.looks_open(path).await };
+        match web.is_under_construction(&at, len).await {
+            Err(error) => Err(self.denied_or_gone(path, unanswered("ask whether open", path, error)).await),
+            Ok(open) => Ok(open),
         }
     }
 

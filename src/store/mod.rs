@@ -280,13 +280,14 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// True if the same call, made again shortly, could succeed.
+    /// True if the same call, made again shortly, could succeed. (After a change it takes another look first.)
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Changed | Self::Throttled | Self::Unavailable => true,
+            Self::Throttled | Self::Unavailable => true,
             Self::NotFound
             | Self::AlreadyExists
+            | Self::Changed
             | Self::Open
             | Self::PermissionDenied
             | Self::Unsupported

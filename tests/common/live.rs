@@ -29,8 +29,8 @@ use tokio::time::MissedTickBehavior;
 pub const TIMEZONE: &str = "Asia/Shanghai";
 
 const CLIENTS: &str = "4";
-const WINDOWS: usize = 14;
-const WINDOW_EVERY: Duration = Duration::from_millis(1700);
+const WINDOWS: usize = 10;
+const WINDOW_EVERY: Duration = Duration::from_millis(1500);
 /// A pass that finds nothing changed costs little, and an open or fresh file needs some.
 const PASSES_MAX: usize = 60;
 const PASS_EVERY: Duration = Duration::from_millis(500);
@@ -457,18 +457,7 @@ impl Follower {
     async fn round(&mut self) -> Result<syncd::job::Applying, JobError> {
         self.passes += 1;
         self.told.lock().expect("no panic").push(format!("pass {}", self.passes));
-        let t0 = Instant::now();
         let (made, applied) = syncd::daemon::round(&self.logs, &self.job).await?;
-        eprintln!(
-            "{} {} pass {} took {:?} lines {} applied {:?} {}",
-            self.began.elapsed().as_secs(),
-            self.name,
-            self.passes,
-            t0.elapsed(),
-            made.lines,
-            applied.changes,
-            applied.report
-        );
         self.windows += applied.windows;
         self.lines += made.lines;
         self.changes += applied.changes;
@@ -571,9 +560,6 @@ fn teller(told: &Arc<Mutex<Vec<String>>>, copied: &Arc<Notify>) -> Arc<dyn Fn(&E
     let (told, copied) = (told.clone(), copied.clone());
     Arc::new(move |event: &Event<'_>| {
         told.lock().expect("no panic").push(event.to_string());
-        if std::env::var_os("LIVE_TRACE").is_some() {
-            eprintln!("T {} {event}", syncd::clock::now().format("%T%.3f"));
-        }
         if matches!(event.did, Did::Copy { .. }) {
             copied.notify_waiters();
         }

@@ -132,7 +132,8 @@ pub fn local_leftovers(root: &Path) -> Vec<String> {
 /// Every key is in a flat listing. A key that ends in a slash is a directory with its attributes, and directories keep
 /// no times here that anyone set.
 pub async fn s3(client: &S3Client, bucket: &str, prefix: &str) -> Tree {
-    let keys = s3_keys(client, bucket, prefix).await;
+    let mut keys = s3_keys(client, bucket, prefix).await;
+    keys.retain(|key| !key.starts_with(&format!("{prefix}/{RESERVED}/")));
     let seen = stream::iter(keys).map(|key| async move {
         let path = key.strip_prefix(&format!("{prefix}/")).expect("below the prefix");
         (path.trim_end_matches('/').to_owned(), s3_seen(client, bucket, &key).await)
