@@ -2,7 +2,7 @@
 
 use crate::store::{Body, Chunk, Meta, Store, StoreError};
 use futures::StreamExt;
-use futures::stream::{BoxStream, Fuse};
+use futures::stream::BoxStream;
 use std::sync::Arc;
 use syncd_parsers::RelPath;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -85,8 +85,7 @@ async fn same(one: Body, other: Body) -> Result<bool, StoreError> {
 
 /// A body as runs of bytes that can be taken piece by piece.
 struct Pieces {
-    /// Asked again after its end, which not every stream bears.
-    stream: Fuse<BoxStream<'static, Result<Chunk, StoreError>>>,
+    stream: BoxStream<'static, Result<Chunk, StoreError>>,
     held: bytes::Bytes,
     hole: u64,
 }
@@ -96,7 +95,7 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl Pieces {
     fn of(body: Body) -> Self {
-        Self { stream: body.into_stream().fuse(), held: bytes::Bytes::new(), hole: 0 }
+        Self { stream: body.into_stream(), held: bytes::Bytes::new(), hole: 0 }
     }
 
     /// Makes sure that something is held, unless the body is at its end; returns how many bytes are.

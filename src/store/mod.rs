@@ -13,6 +13,7 @@ pub mod s3;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -329,12 +330,13 @@ impl Meta {
 }
 
 impl Body {
-    /// The body as one stream of chunks, whichever form it has.
+    /// The body as one stream of chunks, whichever form it has; it may be asked again after its end, which not every
+    /// stream that a store makes would bear.
     #[must_use]
     pub fn into_stream(self) -> BoxStream<'static, Result<Chunk, StoreError>> {
         match self {
             Self::Whole(bytes) => Box::pin(futures::stream::iter([Ok(Chunk::Data(bytes))])),
-            Self::Stream(stream) => stream,
+            Self::Stream(stream) => Box::pin(stream.fuse()),
         }
     }
 }
