@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use syncd_parsers::RelPath;
 
 /// The layout of what is stored. A directory of another version is refused.
@@ -57,6 +58,9 @@ impl Key {
 pub struct Owed {
     pub reason: String,
     pub since: DateTime<Utc>,
+    /// When it was tried last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<DateTime<Utc>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<Line>,
 }
@@ -66,6 +70,9 @@ pub struct Owed {
 pub struct Watched {
     pub reason: Watch,
     pub since: DateTime<Utc>,
+    /// When it was looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<DateTime<Utc>>,
 }
 
 /// The state directory, held by this process until dropped.
@@ -120,7 +127,7 @@ impl State {
         fs::create_dir_all(dir).map_err(io("it could not be made"))?;
         let held = hold(dir).map_err(io("its lock could not be taken"))?;
         let held = held.map_err(|pid| StateError::InUse { dir: dir.to_owned(), pid })?;
-        let db = sled::Config::new().path(dir.join("db")).cache_capacity(16 << 20).open()?;
+        let db = open_db(&dir.join("db"))?;
         let (owed, watched) = (db.open_tree("owed")?, db.open_tree("watched")?);
         let state = Self { dir: dir.to_owned(), db, owed, watched, _held: held };
         match state.get::<u32>(Key::Version)? {
@@ -260,6 +267,20 @@ fn entry<T: DeserializeOwned>(
     Ok((path, decode(key, &value)?))
 }
 
+/// sled lets go of its own lock only some time after it was dropped. Since we hold ours, nobody else can have it for long.
+fn open_db(path: &Path) -> sled::Result<sled::Db> {
+    const TRIES: usize = 100;
+    let config = sled::Config::new().path(path).cache_capacity(16 << 20);
+    let is_locked = |error: &sled::Error| matches!(error, sled::Error::Io(io) if io.to_string().contains("lock"));
+    for _ in 1..TRIES {
+        match config.open() {
+            Err(error) if is_locked(&error) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+    config.open()
+}
+
 /// Takes the lock and writes our pid into it; the other's pid if it is taken.
 fn hold(dir: &Path) -> std::io::Result<Result<File, String>> {
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))?;
@@ -284,7 +305,7 @@ mod tests {
 
     fn owed(reason: &str, seconds: i64) -> Owed {
         let since = DateTime::from_timestamp(seconds, 0).expect("a small number");
-        Owed { reason: reason.into(), since, line: None }
+        Owed { reason: reason.into(), since, tried: None, line: None }
     }
 
     #[test]

@@ -9,13 +9,14 @@ use crate::apply::Mode;
 use crate::checkpoint::State;
 use crate::config::{self, Usage};
 use crate::daemon;
-use crate::job::{Job, JobError};
+use crate::job::{Job, JobError, Retry};
 use crate::round;
 use crate::status::Page;
 use crate::wake::Wake;
 use anyhow::Context;
 use args::{Command, ImportArgs, MakeArgs, StatusArgs, VerifyArgs};
-use output::Output;
+use clap::Parser;
+use output::{Output, Tell};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,18 @@ enum Exit {
     Usage = 2,
     Owed = 3,
     Refused = 4,
+}
+
+/// What was typed; or how to end if it asked for help, or makes no sense.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+            Output::new(true).document(&serde_json::json!({ "error": error.to_string().trim_end() }));
+        }
+        // A reader that went away is nothing to fail for.
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Done } as u8)
+    })
 }
 
 /// Log lines go to stderr: warnings, what `SYNCD_LOG` asks for, everything of syncd's own with `-v`. `run` tells its rounds.
@@ -72,7 +85,9 @@ async fn command(command: Command, output: &mut Output) -> anyhow::Result<Exit> 
         Command::Mkchangelog(args) => mkchangelog(args, output).await,
         Command::Apply(args) => {
             let mode = if args.dry_run { Mode::Look } else { Mode::Act };
-            let job = job(&args.pair, args.deletes.as_deref(), args.explain, output).await?;
+            let tell = if args.explain { Tell::Lines } else { Tell::Nothing };
+            let job = job(&args.pair, args.deletes.as_deref(), tell, output).await?;
+            config::check_outside(&args.pair, "--change-log-dir", &args.change_log_dir)?;
             let change_log = config::store("--change-log-dir", &args.change_log_dir, &args.pair.stores).await?;
             let applied = output.watch("applying", job.apply(&*change_log, mode)).await;
             let applied = noted(&job, applied)?;
@@ -90,7 +105,7 @@ async fn command(command: Command, output: &mut Output) -> anyhow::Result<Exit> 
 }
 
 async fn import(args: ImportArgs, output: &mut Output) -> anyhow::Result<Exit> {
-    let job = job(&args.pair, None, false, output).await?;
+    let job = job(&args.pair, None, Tell::Nothing, output).await?;
     let positions = match &args.audit_log_dir {
         None => None,
         Some(uri) => {
@@ -118,7 +133,8 @@ async fn mkchangelog(args: MakeArgs, output: &mut Output) -> anyhow::Result<Exit
 async fn run_daemon(args: RunArgs, output: &mut Output) -> anyhow::Result<Exit> {
     let once = args.once;
     let settings = config::run(args)?;
-    let job = job(&settings.pair, settings.deletes.as_deref(), false, output).await?;
+    let mut job = job(&settings.pair, settings.deletes.as_deref(), Tell::Nothing, output).await?;
+    config::check_outside(&settings.pair, "--change-log-dir", &settings.logs.change_log_dir)?;
     let logs = config::logs(&settings.logs, &settings.pair.stores, Some(&*job.state), crate::clock::now()).await?;
     if once {
         let done = output.watch("one pass", daemon::round(&logs, &job)).await;
@@ -128,9 +144,11 @@ async fn run_daemon(args: RunArgs, output: &mut Output) -> anyhow::Result<Exit> 
         output.applied(&applied, Mode::Act);
         return owed_or_done(&job, output, Mode::Act);
     }
-    let wake = Wake::on(&settings.logs.audit_log_dir.parse().map_err(|error| Usage::new("--audit-log-dir", error))?)
-        .context("listening to signals")?;
-    daemon::run(&logs, &job, wake).await?;
+    job.settings.retry = Retry::Due;
+    let wake = Wake::on(&config::uri("--audit-log-dir", &settings.logs.audit_log_dir)?).await;
+    let ended = daemon::run(&logs, &job, wake.context("listening to signals")?).await;
+    noted(&job, ended)?;
+    output.document(&Page::of(&job.state, None)?);
     owed_or_done(&job, output, Mode::Act)
 }
 
@@ -144,11 +162,11 @@ async fn verify(args: VerifyArgs, output: &mut Output) -> anyhow::Result<Exit> {
         state_dir: args.state_dir.unwrap_or_else(|| scratch.path().to_owned()),
         stores: args.stores,
     };
-    let mut job = job(&pair, args.deletes.as_deref(), true, output).await?;
+    let mut job = job(&pair, args.deletes.as_deref(), Tell::Differences, output).await?;
     job.settings.compare_all = args.content;
     let report = if known { job.verify(mode).await } else { job.verify_alone(mode).await };
     let report = noted(&job, report)?;
-    output.report(if args.repair { "repaired" } else { "verified" }, &report);
+    output.verification(if args.repair { "repaired" } else { "verified" }, &report);
     match (args.repair, report.differing_paths) {
         (false, differences) if differences > 0 => {
             output.say(&format!("{differences} differences; `syncd verify --repair` mends them"));
@@ -170,8 +188,8 @@ fn status(args: &StatusArgs, output: &mut Output) -> anyhow::Result<Exit> {
     Ok(if page.owed_paths > 0 { Exit::Owed } else { Exit::Done })
 }
 
-async fn job(pair: &PairArgs, deletes: Option<&str>, explain: bool, output: &Output) -> anyhow::Result<Job> {
-    config::job(pair, deletes, output.events(explain)).await
+async fn job(pair: &PairArgs, deletes: Option<&str>, tell: Tell, output: &Output) -> anyhow::Result<Job> {
+    config::job(pair, deletes, output.events(tell)).await
 }
 
 /// Keeps a failure for `syncd status`; that it could not be kept must not hide what it was.

@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::uri::{StoreOptions, Uri};
 use crate::zone::{self, Zone};
 use chrono::{DateTime, Utc};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syncd_parsers::dialect;
 use tracing::info;
@@ -59,6 +59,7 @@ pub async fn job(
 ) -> anyhow::Result<Job> {
     let (src, dest) = (uri("--src", &pair.src)?, uri("--dest", &pair.dest)?);
     check_apart(&src, &dest)?;
+    check_outside(pair, "--state-dir", &pair.state_dir.to_string_lossy())?;
     let deletes = deletes.map(parse_deletes).transpose()?.unwrap_or_default();
     let state = Arc::new(State::open(&pair.state_dir).map_err(JobError::from)?);
     Ok(Job {
@@ -145,7 +146,12 @@ fn read_file(path: &Path) -> Result<RunArgs, Usage> {
     toml::from_str(&text).map_err(|error| Usage::new(&what, error))
 }
 
-fn uri(option: &str, text: &str) -> Result<Uri, Usage> {
+/// A URI that does not depend on the current directory.
+///
+/// # Errors
+///
+/// The text is no URI, or the current directory is not known.
+pub fn uri(option: &str, text: &str) -> Result<Uri, Usage> {
     let uri: Uri = text.parse().map_err(|error| Usage::new(&format!("{option} {text}"), error))?;
     uri.absolute().map_err(|error| Usage::new(option, error))
 }
@@ -160,29 +166,58 @@ fn options(stores: &StoreArgs) -> StoreOptions {
 
 /// A destination within its source, or the other way round, would copy itself.
 fn check_apart(src: &Uri, dest: &Uri) -> Result<(), Usage> {
-    let overlap = match (src, dest) {
-        (Uri::Local(src), Uri::Local(dest)) => src.starts_with(dest) || dest.starts_with(src),
-        (Uri::S3 { bucket: a, prefix: src }, Uri::S3 { bucket: b, prefix: dest }) => {
-            let within =
-                |one: &str, other: &str| other.is_empty() || one == other || one.starts_with(&format!("{other}/"));
-            a == b && (within(src, dest) || within(dest, src))
+    if is_within(src, dest) || is_within(dest, src) {
+        return Err(Usage::new("--dest", format!("{dest} and the source {src} are one within the other")));
+    }
+    Ok(())
+}
+
+/// What syncd keeps below a source would be copied, and change for ever; below a destination it would be removed, since the
+/// source does not have it.
+///
+/// # Errors
+///
+/// `dir` is within one of the two stores, or is no URI.
+pub fn check_outside(pair: &PairArgs, option: &str, dir: &str) -> Result<(), Usage> {
+    let inner = uri(option, dir)?;
+    for (what, store) in [("source", uri("--src", &pair.src)?), ("destination", uri("--dest", &pair.dest)?)] {
+        if is_within(&inner, &store) {
+            return Err(Usage::new(option, format!("{inner} is within the {what} {store}; it has to be elsewhere")));
         }
-        (Uri::Hdfs { authority: a, path: src }, Uri::Hdfs { authority: b, path: dest }) => {
-            a == b && (Path::new(src).starts_with(dest) || Path::new(dest).starts_with(src))
+    }
+    Ok(())
+}
+
+/// True if `one` is `other`, or is below it.
+fn is_within(one: &Uri, other: &Uri) -> bool {
+    match (one, other) {
+        (Uri::Local(one), Uri::Local(other)) => resolved(one).starts_with(resolved(other)),
+        (Uri::S3 { bucket: a, prefix: one }, Uri::S3 { bucket: b, prefix: other }) => {
+            a == b && (other.is_empty() || Path::new(one).starts_with(other))
+        }
+        (Uri::Hdfs { authority: a, path: one }, Uri::Hdfs { authority: b, path: other }) => {
+            a == b && Path::new(one).starts_with(other)
         }
         _ => false,
-    };
-    if overlap {
-        Err(Usage::new("--dest", format!("{dest} and the source {src} are one within the other")))
-    } else {
-        Ok(())
     }
+}
+
+/// The path without links and dots, as far down as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path.to_owned(),
+    })
 }
 
 fn known_dialect(name: &str) -> Result<&'static dyn dialect::Dialect, Usage> {
     dialect::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = dialect::all().iter().map(|dialect| dialect.name()).collect();
-        Usage::new("--dialect", format!("{name} is not known; known are {}", known.join(", ")))
+        let known = known.join(", ");
+        Usage::new(
+            "--dialect",
+            format!("{name} is not known; known are {known}, and hdfs-escaped and hdfs-raw for one spelling of names"),
+        )
     })
 }
 
@@ -233,6 +268,30 @@ mod tests {
             ("hdfs://n/x", "/x", true),
         ] {
             assert_eq!(check_apart(&uri(src), &uri(dest)).is_ok(), fine, "{src} {dest}");
+        }
+    }
+
+    #[test]
+    fn a_destination_that_only_looks_apart_is_refused_too() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| Uri::Local(temp.path().join(name));
+        std::fs::create_dir(temp.path().join("a")).expect("makes");
+        std::os::unix::fs::symlink("a", temp.path().join("link")).expect("links");
+        for (src, dest, fine) in
+            [("a", "link", false), ("a", "link/new/deep", false), ("a", "a/../b", true), ("a", "b", true)]
+        {
+            assert_eq!(check_apart(&at(src), &at(dest)).is_ok(), fine, "{src} {dest}");
+        }
+    }
+
+    #[test]
+    fn what_syncd_keeps_is_in_neither_store() {
+        let pair =
+            PairArgs { src: "/a".into(), dest: "/b".into(), state_dir: "/s".into(), stores: StoreArgs::default() };
+        for (dir, fine) in
+            [("/a/state", false), ("/b", false), ("/b/x/y", false), ("/bc", true), ("/", true), ("s3://b", true)]
+        {
+            assert_eq!(check_outside(&pair, "--state-dir", dir).is_ok(), fine, "{dir}");
         }
     }
 

@@ -78,6 +78,14 @@ impl Listing {
         self.0.is_empty()
     }
 
+    /// A file with a plain name.
+    #[must_use]
+    pub fn first_file(&self) -> Option<&Path> {
+        let plain =
+            |path: &Path| path.as_os_str().as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'/');
+        self.0.iter().find(|(path, entry)| !entry.is_dir() && plain(path)).map(|(path, _)| path.as_path())
+    }
+
     /// Makes the folder hold exactly this namespace, as a live source would have come to: paths, kinds, contents made from
     /// their digests, times and modes.
     ///
@@ -254,9 +262,15 @@ pub async fn run(keep: bool, say: impl Fn(&str)) -> anyhow::Result<Told> {
         "verify   every path, kind, size, byte, mode and file time against the listing: {} differences",
         differences.len()
     ));
-    let page = Page::of(&stage.job.state, None)?;
-    say(&format!("status   {}", page.sentence));
     anyhow::ensure!(differences.is_empty(), "the destination differs from the recorded listing");
+    stage.calls();
+    let line = stage.write_once_more(listings[2].first_file().context("the listing has no file")?)?;
+    say("");
+    say("A calm day: one file is written once more.");
+    windows.push(stage.window(3, line.as_bytes(), &listings[2], &say).await?);
+    let page = Page::of(&stage.job.state, None)?;
+    say("");
+    say(&format!("status   {}", page.sentence));
     say_next(&say);
     drop(stage);
     let folder = keep.then(|| temp.keep());
@@ -314,6 +328,19 @@ impl Stage {
         Ok(report)
     }
 
+    /// Writes a file at the source, and returns the line that a NameNode would have written about it.
+    fn write_once_more(&self, path: &Path) -> anyhow::Result<String> {
+        let file = self.folder.join("source").join(path);
+        fs::write(&file, "written on a calm day\n")?;
+        let time = UNIX_EPOCH + Duration::from_secs(1_795_237_900);
+        fs::File::open(&file)?.set_times(fs::FileTimes::new().set_modified(time))?;
+        Ok(format!(
+            "2026-11-21 05:11:40,000 INFO FSNamesystem.audit: allowed=true\tugi=demo (auth:SIMPLE)\tip=/127.0.0.1\t\
+             cmd=create\tsrc={ROOT}/{}\tdst=null\tperm=demo:demo:rw-r--r--\tproto=rpc\n",
+            path.display()
+        ))
+    }
+
     async fn window(&self, number: usize, log: &[u8], now: &Listing, say: &impl Fn(&str)) -> anyhow::Result<Window> {
         fs::write(self.folder.join(format!("logs/hdfs-audit.log.{number}")), log)?;
         let began = Instant::now();
@@ -345,7 +372,7 @@ fn tell(number: usize, manifest: &Manifest, applying: &Applying, window: &Window
     let total = window.source_calls.total() + window.destination_calls.total();
     say("");
     say(&format!(
-        "window {number} {} log lines, {} of them changes, naming {} paths, in {}",
+        "window {number} {} log lines, {} of them changes, {} paths settled, in {}",
         manifest.lines,
         window.changes,
         report.settled_paths,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncd_parsers::RelPath;
-use tracing::info;
+use tracing::debug;
 
 /// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
 const NAMES_MAX: usize = 250_000;
@@ -25,6 +25,10 @@ const NAMES_MAX: usize = 250_000;
 const CHANGES_MAX: u64 = 250_000;
 /// After this time an open file is owed, and so visible.
 const OPEN_MAX: TimeDelta = TimeDelta::hours(24);
+/// How long a daemon waits before it looks again at what is owed or watched: as long as that has been so, within these.
+const RETRY_FIRST: TimeDelta = TimeDelta::seconds(3);
+const RETRY_OWED_MAX: TimeDelta = TimeDelta::minutes(10);
+const RETRY_WATCHED_MAX: TimeDelta = TimeDelta::minutes(1);
 /// What a percentage of `--max-delete` that nobody asked for never forbids.
 const DELETES_ALWAYS: u64 = 1000;
 const DELETES_PERCENT: u64 = 50;
@@ -47,6 +51,17 @@ pub struct Settings {
     pub publish: Publish,
     /// Read every byte on both sides.
     pub compare_all: bool,
+    pub retry: Retry,
+}
+
+/// What of the owed and watched paths an apply looks at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// All: somebody asked for it.
+    #[default]
+    All,
+    /// What is due, so that a daemon does not spend its rounds on paths that stay as they are.
+    Due,
 }
 
 /// How many files one run may remove.
@@ -153,10 +168,13 @@ impl Job {
             None => Import { started: (self.now)(), finished: None, positions },
         };
         self.state.commit(&[set(Key::Import, &import)])?;
-        let running = self.start()?;
-        let notes = self.notes()?;
+        self.write_page(None, None)?;
+        let running = self.start().await?;
+        let before = self.before()?;
+        let names = before.everything();
+        let notes = self.notes(before);
         let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
-        run.part(self.everything()?).await?;
+        run.part(names).await?;
         let report = run.finish().await?;
         if import.finished.is_none() {
             notes.clear_settled()?; // later on a removal may be owed, which an import does not do
@@ -183,7 +201,7 @@ impl Job {
             follows_import(&import, windows.first())?;
         }
         let mut done = Applying { to: applied.map(|applied| applied.to), ..Applying::default() };
-        if windows.is_empty() && self.state.owed().next().is_none() && self.state.watched().next().is_none() {
+        if windows.is_empty() && self.before()?.is_empty() {
             self.write_page(None, None)?;
             return Ok(done);
         }
@@ -205,10 +223,12 @@ impl Job {
     pub async fn verify(&self, mode: Mode) -> Result<Report, JobError> {
         self.check_pair(false).await?;
         self.check_not_emptied().await?;
-        let running = if mode == Mode::Act { self.start()? } else { None };
-        let notes = self.notes()?;
+        let running = if mode == Mode::Act { self.start().await? } else { None };
+        let before = self.before()?;
+        let names = before.everything();
+        let notes = self.notes(before);
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
-        run.part(self.everything()?).await?;
+        run.part(names).await?;
         let report = run.finish().await?;
         let verified = Verified {
             at: (self.now)(),
@@ -225,16 +245,7 @@ impl Job {
         Ok(report)
     }
 
-    /// Keeps the error of a job for `syncd status`.
-    ///
-    /// # Errors
-    ///
-    /// The page could not be written.
-    pub fn note_failure(&self, error: &JobError) -> Result<(), StateError> {
-        self.write_page(None, Some(crate::apply::chain(error)))
-    }
-
-    /// The same for two stores that no import is known of: nothing is kept.
+    /// [`Job::verify`] for two stores that no import is known of.
     ///
     /// # Errors
     ///
@@ -244,6 +255,15 @@ impl Job {
         self.verify(mode).await
     }
 
+    /// Keeps the error of a job for `syncd status`.
+    ///
+    /// # Errors
+    ///
+    /// The page could not be written.
+    pub fn note_failure(&self, error: &JobError) -> Result<(), StateError> {
+        self.write_page(None, Some(crate::apply::chain(error)))
+    }
+
     async fn apply_group(
         &self,
         change_log: &dyn Store,
@@ -251,10 +271,11 @@ impl Job {
         mode: Mode,
         done: &mut Applying,
     ) -> Result<(), JobError> {
-        let running = if mode == Mode::Act { self.start()? } else { None };
-        let notes = self.notes()?;
+        let running = if mode == Mode::Act { self.start().await? } else { None };
+        let before = self.before()?;
+        let mut names = before.names();
+        let notes = self.notes(before);
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
-        let mut names = self.names_from_before()?;
         for (manifest, _) in group {
             let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
             while let Some(change) = changes.next().await {
@@ -298,25 +319,23 @@ impl Job {
         Ok(last.map(|applied| applied.to))
     }
 
-    /// The whole tree, with what has to be known of single files in it.
-    fn everything(&self) -> Result<Names, StateError> {
-        let mut names = self.names_from_before()?;
-        names.add_deep(&RelPath::root());
-        Ok(names)
-    }
-
-    /// What is owed and watched: looked at again in every run. What is owed may be a file that is open.
-    fn names_from_before(&self) -> Result<Names, StateError> {
-        let mut names = Names::default();
+    /// What is owed and watched, and is to be looked at again.
+    fn before(&self) -> Result<Before, StateError> {
+        let (all, now) = (self.settings.retry == Retry::All, (self.now)());
+        let mut before = Before::default();
         for item in self.state.owed() {
-            let (path, _) = item?;
-            names.add_deep(&path);
-            names.add_written(&path);
+            let (path, owed) = item?;
+            if all || is_due(owed.since, owed.tried, now, RETRY_OWED_MAX) {
+                before.owed.insert(path);
+            }
         }
         for item in self.state.watched() {
-            names.add_written(&item?.0);
+            let (path, watched) = item?;
+            if all || is_due(watched.since, watched.tried, now, RETRY_WATCHED_MAX) {
+                before.watched.insert(path);
+            }
         }
-        Ok(names)
+        Ok(before)
     }
 
     fn fresh(&self) -> Result<HashSet<RelPath>, StateError> {
@@ -347,7 +366,9 @@ impl Job {
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
-        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options);
+        let watched: Vec<RelPath> =
+            self.state.watched().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?;
+        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options).watching(watched);
         let pair = self.state.get::<Pair>(Key::Pair)?;
         Ok(match pair {
             Some(pair) => run.rooted(pair.source_identity),
@@ -364,11 +385,13 @@ impl Job {
         }
     }
 
-    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one.
-    fn start(&self) -> Result<Option<Running>, StateError> {
+    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one, and clears away
+    /// what that left aside.
+    async fn start(&self) -> Result<Option<Running>, JobError> {
         let earlier = self.state.get::<Running>(Key::Running)?;
-        if earlier.is_none() {
-            self.state.commit(&[set(Key::Running, &Running { since: (self.now)() })])?;
+        match earlier {
+            None => self.state.commit(&[set(Key::Running, &Running { since: (self.now)() })])?,
+            Some(_) => self.destination.create_root().await.map_err(|cause| self.unusable("destination", cause))?,
         }
         Ok(earlier)
     }
@@ -433,18 +456,13 @@ impl Job {
         let at = (self.now)();
         let last_run = LastRun { at, report: report.cloned().unwrap_or_default(), error };
         let page = Page::of(&self.state, Some(last_run))?;
-        info!(sentence = %page.sentence, "status");
+        debug!(sentence = %page.sentence, "status");
         self.state.write_status(&page)
     }
 
-    fn notes(&self) -> Result<Arc<Notes>, StateError> {
-        let before = Before {
-            owed: self.state.owed().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?,
-            watched: self.state.watched().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?,
-            owed_now: HashSet::new(),
-        };
+    fn notes(&self, before: Before) -> Arc<Notes> {
         let (state, events) = (self.state.clone(), self.events.clone());
-        Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before) }))
+        Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before) })
     }
 }
 
@@ -521,7 +539,7 @@ struct Notes {
     before: Mutex<Before>,
 }
 
-/// What was owed and watched when the run began and has not been noted again.
+/// What was owed and watched when the run began, is looked at in it, and has not been noted again.
 #[derive(Default)]
 struct Before {
     owed: HashSet<RelPath>,
@@ -539,6 +557,32 @@ impl Before {
     fn was_looked_at(&self, path: &RelPath) -> bool {
         !path.ancestors().chain([RelPath::root()]).any(|above| self.owed_now.contains(&above))
     }
+
+    fn is_empty(&self) -> bool {
+        self.owed.is_empty() && self.watched.is_empty()
+    }
+
+    /// What is owed may be a file that is open.
+    fn names(&self) -> Names {
+        let mut names = Names::default();
+        self.owed.iter().for_each(|path| names.add_deep(path));
+        self.owed.iter().chain(&self.watched).for_each(|path| names.add_written(path));
+        names
+    }
+
+    /// The whole tree, with what has to be known of single files in it.
+    fn everything(&self) -> Names {
+        let mut names = self.names();
+        names.add_deep(&RelPath::root());
+        names
+    }
+}
+
+/// True if the last look is as long ago as the one before it was after the beginning: looks become rarer, up to
+/// `longest`, the longer something stays as it is. A clock that was set back does not put the next look off.
+fn is_due(since: DateTime<Utc>, tried: Option<DateTime<Utc>>, now: DateTime<Utc>, longest: TimeDelta) -> bool {
+    let Some(tried) = tried else { return true };
+    now < tried || now - tried >= (tried - since).clamp(RETRY_FIRST, longest)
 }
 
 impl Notes {
@@ -558,18 +602,19 @@ impl Notes {
 impl Notebook for Notes {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), BoxError> {
         self.before().owe(path);
-        let owed = Owed { reason: reason.to_owned(), since: (self.now)(), line: why.cloned() };
+        let now = (self.now)();
+        let owed = Owed { reason: reason.to_owned(), since: now, tried: Some(now), line: why.cloned() };
         Ok(self.state.owe(path, owed)?)
     }
 
     fn watch(&self, path: &RelPath, reason: Watch) -> Result<(), BoxError> {
         self.before().watched.remove(path);
         let now = (self.now)();
-        let since = self.state.watch(path, Watched { reason, since: now })?;
+        let since = self.state.watch(path, Watched { reason, since: now, tried: Some(now) })?;
         if reason != Watch::Fresh && now - since > OPEN_MAX {
             let reason = format!("open or changing since {}", time(since));
             self.before().owed.remove(path);
-            self.state.owe(path, Owed { reason, since, line: None })?;
+            self.state.owe(path, Owed { reason, since, tried: Some(now), line: None })?;
         }
         Ok(())
     }
@@ -593,5 +638,34 @@ impl Notebook for OnlyEvents {
 
     fn event(&self, event: &Event<'_>) {
         (self.0)(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_000_000 + seconds, 0).expect("a time")
+    }
+
+    #[test]
+    fn what_stays_owed_is_tried_ever_more_rarely_but_always_again() {
+        let (mut tries, mut last) = (Vec::new(), 0);
+        for second in 1..4000 {
+            if is_due(at(0), Some(at(last)), at(second), RETRY_OWED_MAX) {
+                tries.push(second - last);
+                last = second;
+            }
+        }
+        assert_eq!(tries[..9], [3, 3, 6, 12, 24, 48, 96, 192, 384]);
+        assert!(tries[9..].iter().all(|wait| *wait == 600), "{tries:?}");
+    }
+
+    #[test]
+    fn what_was_never_tried_or_after_now_is_due() {
+        assert!(is_due(at(0), None, at(0), RETRY_OWED_MAX));
+        assert!(is_due(at(0), Some(at(50)), at(10), RETRY_OWED_MAX), "the clock was set back");
+        assert!(!is_due(at(0), Some(at(0)), at(1), RETRY_OWED_MAX));
     }
 }

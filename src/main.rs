@@ -1,12 +1,16 @@
-//! Arguments, logging, exit code.
+//! Arguments, logging, limits, exit code.
 
-use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
-use syncd::cli::{self, Cli};
+use syncd::cli;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
     cli::start_logging(&cli);
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(cli::run(cli)),
@@ -14,5 +18,16 @@ fn main() -> ExitCode {
             eprintln!("error: the runtime could not be started: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each file in flight holds up to two descriptors on each side, and hundreds are in flight; the soft limit of 1,024 that
+/// most systems begin with is there for programs that use `select`, and is meant to be raised by all others.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, ?current, "the limit of open files could not be raised");
     }
 }

@@ -95,11 +95,11 @@ impl Names {
 
     /// Gives each path in `written` its other names too: a file that was being written when it, or a directory
     /// above it, was renamed is still being written under the new name, and no line will say so.
-    pub fn follow_written(&mut self, routes: &crate::moves::Routes) {
+    pub fn follow_written(&mut self, others: impl Fn(&RelPath) -> Vec<RelPath>) {
         let mut followed = Vec::new();
         self.root.visit(&RelPath::root(), &mut |path, node| {
             if node.written {
-                followed.extend(routes.forward(path));
+                followed.extend(others(path));
             }
         });
         followed.iter().for_each(|path| self.add_written(path));
@@ -397,7 +397,7 @@ mod tests {
     fn a_written_file_is_followed_through_renames_above_it() {
         let mut names = names("write a/x\nrename a b\nrename b c/d");
         let routes = crate::moves::Routes::of(names.hints());
-        names.follow_written(&routes);
+        names.follow_written(|path| routes.forward(path));
         let text = names.to_string();
         assert!(text.contains("plain b/x written") && text.contains("plain c/d/x written"), "{text}");
     }

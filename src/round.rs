@@ -35,6 +35,20 @@ impl Logs {
     ///
     /// Lines are missing, the logs cannot be read, or nothing says where to begin. There is no new window then.
     pub async fn make(&self, state: Option<&State>, now: DateTime<Utc>) -> Result<Made, JobError> {
+        self.make_unless_idle(state, now, TimeDelta::zero()).await
+    }
+
+    /// The same, but lines that change nothing make no window until they are `idle_max` later than the last one's end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Logs::make`].
+    pub async fn make_unless_idle(
+        &self,
+        state: Option<&State>,
+        now: DateTime<Utc>,
+        idle_max: TimeDelta,
+    ) -> Result<Made, JobError> {
         self.change_log.create_root().await.map_err(changelog::ChangelogError::from)?;
         let import: Option<Import> = state.map(|state| state.get(Key::Import)).transpose()?.flatten();
         let applied: Option<changelog::Applied> = state.map(|state| state.get(Key::Applied)).transpose()?.flatten();
@@ -46,6 +60,7 @@ impl Logs {
             accept_gap: self.accept_gap,
             seen: state.map(|state| state.get(Key::Seen)).transpose()?.flatten().unwrap_or_default(),
             now: Some(now),
+            idle_max,
             ..MakeOptions::new(self.scope.clone(), self.zone)
         };
         let made = changelog::make(&*self.logs, &*self.change_log, &options).await?;

@@ -586,6 +586,23 @@ async fn lines_without_changes_move_the_end_as_well() {
 }
 
 #[tokio::test]
+async fn lines_without_changes_wait_for_company_where_that_is_allowed() {
+    let mut bench = Bench::new();
+    bench.options.idle_max = chrono::TimeDelta::minutes(1);
+    bench.write("audit.log", &lines(0, "a"));
+    bench.pass().await;
+    bench.append("audit.log", "2022-06-01T00:00:30.000 read /data/a\n");
+    assert!(bench.pass().await.window.is_none());
+    assert!(bench.pass().await.window.is_none());
+    bench.append("audit.log", &line(31, "b"));
+    let window = bench.pass().await.window.expect("a window");
+    assert_eq!((window.data.changes, window.ignored), (1, 1), "nothing that waited is left out");
+    bench.append("audit.log", "2022-06-01T00:01:40.000 read /data/a\n");
+    let window = bench.pass().await.window.expect("a window, since the end moves by a minute");
+    assert_eq!(window.data.changes, 0);
+}
+
+#[tokio::test]
 async fn reading_begins_at_a_time_and_ends_before_one() {
     let mut bench = Bench::new();
     bench.write("audit.log", &lines(0, "a b c d e f"));

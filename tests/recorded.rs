@@ -101,3 +101,12 @@ async fn every_recorded_window_ends_with_the_destination_equal_to_the_source() {
         assert!(differences.is_empty(), "{name}: {}", differences.join("\n"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_ends_equal_and_a_calm_day_costs_little() {
+    let told = syncd::demo::run(false, |_| {}).await.expect("the demo runs");
+    let calm = told.windows.last().expect("the demo has windows");
+    assert_eq!((told.differences, calm.changes, calm.report.copied_files), (0, 1, 1));
+    let calls = calm.source_calls.total() + calm.destination_calls.total();
+    assert!(calls <= 30, "{calls} calls for one changed file among {} entries", calm.rescan_entries);
+}

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{hdfs, minio};
+use common::{hdfs, live, minio};
 use futures::TryStreamExt;
 use hdfs::{Hdfs as Cluster, HdfsOptions as ClusterOptions};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, LazyLock, OnceLock};
 use syncd::store::conformance::{self, Limits};
@@ -17,20 +17,52 @@ use syncd_parsers::RelPath;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut suite = Suite::default();
-    hdfs_trials(&mut suite);
-    minio_trials(&mut suite);
-    suite.run(&arguments)
+    all_trials().run(&arguments)
 }
 
-fn minio_trials(suite: &mut Suite) {
-    let server = Server::new("minio", minio::available().map(drop), || block_on(minio::Minio::start()));
+fn all_trials() -> Suite {
+    let mut suite = Suite::default();
+    let minio = Server::new("minio", minio::available().map(drop), || block_on(minio::Minio::start()));
+    let zoned = Server::new("hdfs", hdfs::available(), || {
+        let options = ClusterOptions {
+            timezone: live::TIMEZONE.into(),
+            audit_rotate_bytes: Some(100_000),
+            ..ClusterOptions::default()
+        };
+        Cluster::start(options)
+    });
+    live_trials(&mut suite, &zoned, &minio);
+    hdfs_trials(&mut suite, &zoned);
+    minio_trials(&mut suite, &minio);
+    suite
+}
+
+/// First, since they take longest.
+fn live_trials(suite: &mut Suite, zoned: &Server<Cluster>, minio: &Server<minio::Minio>) {
+    suite.add_both(zoned, minio, "concurrent_writers_are_followed_and_both_sides_end_equal", |cluster, minio| {
+        block_on(live::concurrent_writers(cluster, minio));
+    });
+    suite.add_both(zoned, minio, "a_file_held_open_is_whole_after_its_close_and_unseen_before", |cluster, minio| {
+        block_on(live::files_held_open(cluster, minio));
+    });
+    suite.add_both(zoned, minio, "the_program_imports_and_follows", |cluster, minio| {
+        block_on(live::the_program(cluster, minio));
+    });
+    let own = Server::new("hdfs", hdfs::available(), || Ok(()));
+    suite.add(&own, "a_copy_survives_its_source_s_servers", |()| {
+        let mut cluster = Cluster::start(ClusterOptions::default()).expect("a cluster of its own");
+        block_on(live::outages(&mut cluster));
+    });
+    suite.add(minio, "what_a_listing_hides_is_not_deleted", |minio| block_on(live::hidden_keys(minio)));
+}
+
+fn minio_trials(suite: &mut Suite, server: &Server<minio::Minio>) {
     for (name, check) in minio::CHECKS {
-        suite.add(&server, name, |server| block_on(check(server)));
+        suite.add(server, name, |server| block_on(check(server)));
     }
 }
 
-fn hdfs_trials(suite: &mut Suite) {
+fn hdfs_trials(suite: &mut Suite, zoned: &Server<Cluster>) {
     let cluster = Server::new("hdfs", hdfs::available(), || Cluster::start(ClusterOptions::default()));
     suite.add(&cluster, "the_store_keeps_the_contract", contract_on_hdfs);
     suite.add(&cluster, "an_open_file_is_open_in_every_state", open_files);
@@ -45,12 +77,7 @@ fn hdfs_trials(suite: &mut Suite) {
     suite.add(&cluster, "leftovers_of_a_crash_are_removed_with_the_next_start", leftovers);
     let none = Server::new("hdfs", hdfs::available(), || Ok(()));
     suite.add(&none, "an_outage_is_unavailable_and_passes", |()| outages());
-    let own = Server::new("hdfs", hdfs::available(), || {
-        let options =
-            ClusterOptions { timezone: "Asia/Shanghai".into(), audit_rotate_bytes: Some(20_000), ..Default::default() };
-        Cluster::start(options)
-    });
-    suite.add(&own, "the_audit_log_rotates_in_the_zone_that_was_set", audit_log);
+    suite.add(zoned, "the_audit_log_rotates_in_the_zone_that_was_set", audit_log);
 }
 
 fn contract_on_hdfs(cluster: &Cluster) {
@@ -380,16 +407,39 @@ struct Suite {
 impl Suite {
     /// A trial that wants `server`; `body` panics if the promise in `name` is broken.
     fn add<T: Send + Sync + 'static>(&mut self, server: &Server<T>, name: &str, body: impl Fn(&T) + Send + 'static) {
-        let name = format!("{}::{name}", server.name);
-        if let Err(reason) = &server.available {
-            self.not_run.push(format!("{name}: {reason}"));
-        }
-        let (running, start) = (Arc::clone(&server.running), server.start);
-        let trial = Trial::test(name, move || {
-            body(running.get_or_init(start).as_ref()?);
+        let wanted = server.wanted();
+        self.add_trial(format!("{}::{name}", server.name), server.available.clone(), move || {
+            body(wanted.get()?);
             Ok(())
         });
-        self.trials.push(trial.with_ignored_flag(server.available.is_err()));
+    }
+
+    /// The same for a trial that wants two.
+    fn add_both<T: Send + Sync + 'static, U: Send + Sync + 'static>(
+        &mut self,
+        one: &Server<T>,
+        other: &Server<U>,
+        name: &str,
+        body: fn(&T, &U),
+    ) {
+        let (name, available) = (format!("{}::{name}", one.name), one.available.clone().and(other.available.clone()));
+        let (one, other) = (one.wanted(), other.wanted());
+        self.add_trial(name, available, move || {
+            body(one.get()?, other.get()?);
+            Ok(())
+        });
+    }
+
+    fn add_trial(
+        &mut self,
+        name: String,
+        available: Result<(), String>,
+        trial: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) {
+        if let Err(reason) = &available {
+            self.not_run.push(format!("{name}: {reason}"));
+        }
+        self.trials.push(Trial::test(name, trial).with_ignored_flag(available.is_err()));
     }
 
     fn run(self, arguments: &Arguments) -> ExitCode {
@@ -409,12 +459,27 @@ impl Suite {
 struct Server<T> {
     name: &'static str,
     available: Result<(), String>,
+    wanted: Wanted<T>,
+}
+
+/// A trial's share in a server.
+struct Wanted<T> {
     start: fn() -> Result<T, String>,
     running: Arc<OnceLock<Result<T, String>>>,
 }
 
 impl<T> Server<T> {
     fn new(name: &'static str, available: Result<(), String>, start: fn() -> Result<T, String>) -> Self {
-        Self { name, available, start, running: Arc::default() }
+        Self { name, available, wanted: Wanted { start, running: Arc::default() } }
+    }
+
+    fn wanted(&self) -> Wanted<T> {
+        Wanted { start: self.wanted.start, running: Arc::clone(&self.wanted.running) }
+    }
+}
+
+impl<T> Wanted<T> {
+    fn get(&self) -> Result<&T, Failed> {
+        Ok(self.running.get_or_init(self.start).as_ref()?)
     }
 }

@@ -40,16 +40,19 @@ pub trait Dialect: Send + Sync {
 /// The stricter of two that read the same lines comes later.
 static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
 
+/// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
+static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];
+
 /// Every dialect there is.
 #[must_use]
 pub fn all() -> &'static [&'static dyn Dialect] {
     &ALL
 }
 
-/// The dialect with this name.
+/// The dialect with this name; `hdfs-escaped` and `hdfs-raw` are `hdfs` with its names in one spelling.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
-    ALL.into_iter().find(|dialect| dialect.name() == name)
+    ALL.into_iter().chain(SPELLINGS).find(|dialect| dialect.name() == name)
 }
 
 /// The name of the dialect that reads most lines of a sample, if it reads at least half of them.

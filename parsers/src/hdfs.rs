@@ -27,7 +27,11 @@ pub enum Names {
 
 impl Dialect for Hdfs {
     fn name(&self) -> &'static str {
-        "hdfs"
+        match self.names {
+            Names::Either => "hdfs",
+            Names::Escaped => "hdfs-escaped",
+            Names::Raw => "hdfs-raw",
+        }
     }
 
     fn begins(&self, line: &[u8]) -> bool {

@@ -154,6 +154,7 @@ struct Shared {
     allowed_files: AtomicU64,
     /// What the source root is known by.
     root: OnceCell<String>,
+    watched: OnceCell<Vec<RelPath>>,
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
@@ -201,6 +202,7 @@ impl Run {
                 fresh: Mutex::default(),
                 allowed_files: AtomicU64::new(0),
                 root: OnceCell::new(),
+                watched: OnceCell::new(),
                 carried: Mutex::default(),
                 finishing: AtomicBool::new(false),
             }),
@@ -211,6 +213,13 @@ impl Run {
     #[must_use]
     pub fn rooted(self, identity: String) -> Self {
         let _: Result<(), _> = self.shared.root.set(identity);
+        self
+    }
+
+    /// For files that are watched, whether or not `names` will name them: a rename gives them another name.
+    #[must_use]
+    pub fn watching(self, files: Vec<RelPath>) -> Self {
+        let _: Result<(), _> = self.shared.watched.set(files);
         self
     }
 
@@ -227,8 +236,8 @@ impl Run {
         }
         shared.check_root().await?;
         let routes = Routes::of(names.hints());
-        names.follow_written(&routes);
-        lock(&shared.fresh).extend(shared.options.fresh.iter().flat_map(|path| routes.forward(path)));
+        names.follow_written(|path| routes.forward(path));
+        shared.follow_watched(&mut names, &routes);
         self.adopt_aside(&names).await;
         self.do_moves(&names).await;
         let renamed = Arc::new(Renamed::of(&names));
@@ -281,9 +290,13 @@ impl Run {
         lock(&shared.aside).extend(aside);
     }
 
-    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful.
+    /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful. A run that only looks
+    /// would tell everything there twice, and leaves it out.
     async fn check_twins(&self, renamed: &Arc<Renamed>) -> Result<(), Stop> {
         let shared = &self.shared;
+        if shared.options.mode == Mode::Look {
+            return Ok(());
+        }
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
             shared.see_twins(&aside.path, b"", renamed).await;
@@ -351,6 +364,19 @@ impl Shared {
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
+    }
+
+    /// No line says again that a file is open, or was copied a moment after it was written, when a directory above it is
+    /// renamed.
+    fn follow_watched(&self, names: &mut Names, routes: &Routes) {
+        for path in self.watched.get().into_iter().flatten() {
+            let others = routes.forward(path);
+            if !others.is_empty() {
+                names.add_written(path);
+            }
+            others.iter().for_each(|other| names.add_written(other));
+        }
+        lock(&self.fresh).extend(self.options.fresh.iter().flat_map(|path| routes.forward(path)));
     }
 
     /// Stops if the source root is not the one that the run began with.

@@ -19,6 +19,9 @@ use syncd_parsers::{Change, Dialect, Op, RelPath, dialect};
 /// threads overtake each other.
 const LATENESS: TimeDelta = TimeDelta::seconds(1);
 
+/// So much of a log that changes nothing makes a window however short the time: reading it again has its price, too.
+const IDLE_BYTES: u64 = 4 << 20;
+
 /// From how many lines on a file with mostly bad ones is taken for one of another dialect.
 const MOSTLY_BAD_LINES: u64 = 20;
 
@@ -53,6 +56,9 @@ pub struct MakeOptions {
     pub seen: Seen,
     /// Which files are audit logs, by their name in the log directory.
     pub wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Lines that change nothing make no window of their own until they are so much later than the last window's end. They
+    /// are read again with what follows. Zero: they always make one.
+    pub idle_max: TimeDelta,
     /// Times after it are no evidence of how far the log is known.
     pub now: Option<DateTime<Utc>>,
     /// Where the data is kept until it is whole; `None`: where the system keeps temporary files.
@@ -89,6 +95,7 @@ impl MakeOptions {
             accept_gap: false,
             seen: Seen::default(),
             wanted: Arc::new(|_| true),
+            idle_max: TimeDelta::zero(),
             now: None,
             temp_dir: None,
             block_bytes: BLOCK_BYTES,
@@ -116,7 +123,7 @@ pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> R
         draft.read(logs, file.clone()).await?;
     }
     draft.warn(&survey, &start);
-    if !draft.is_news() {
+    if !draft.is_news(&start) {
         return Ok(draft.without_window());
     }
     draft.write(out, &start).await
@@ -442,9 +449,14 @@ impl<'a> Draft<'a> {
         warnings.extend(late_start(start, &self.tally));
     }
 
-    /// True if something was read, or a gap has to be written down.
-    fn is_news(&self) -> bool {
-        !self.logs.is_empty() || !self.gaps.is_empty()
+    /// True if there is something to say: a change, a record that was set aside, a gap; or, where lines change nothing, that
+    /// they were many or go on for long.
+    fn is_news(&self, start: &Start) -> bool {
+        let says = self.tally.changes() + self.tally.bad + self.tally.odd > 0 || !self.gaps.is_empty();
+        let read: u64 = self.logs.iter().map(|range| range.to - range.from).sum();
+        let name = self.name(start);
+        let idle_for = name.to - name.from;
+        says || (read > 0 && (read >= IDLE_BYTES || idle_for >= self.options.idle_max))
     }
 
     fn without_window(mut self) -> Made {

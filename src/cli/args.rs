@@ -4,14 +4,30 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 use std::path::PathBuf;
 
+/// What stands below the options of every command: examples, and what its exit codes mean there.
+macro_rules! teach {
+    ($examples:literal, $codes:literal) => {
+        concat!(
+            "Examples:\n",
+            $examples,
+            "\n\nExit codes:\n  0  done, and nothing is owed\n  1  failed; the message says why, and running it again goes on\n",
+            "  2  wrong usage or configuration: nothing was done\n",
+            $codes
+        )
+    };
+}
+
 /// Keeps a destination store in step with a live source, by the source's own audit log.
 ///
 /// A migration in four steps:
 ///
-///   syncd migrate-import --src hdfs://nn:8020/data --dest s3://lake/data --state-dir /var/lib/syncd --audit-log-dir /logs
-///   syncd mkchangelog    --audit-log-dir /logs --change-log-dir /var/lib/syncd/changes --state-dir /var/lib/syncd
-///   syncd apply --update --change-log-dir /var/lib/syncd/changes --src … --dest … --state-dir /var/lib/syncd
-///   syncd verify         --src … --dest … --state-dir /var/lib/syncd
+///   syncd migrate-import --src hdfs://nn:8020/data --dest s3://lake/data \
+///       --state-dir /var/lib/syncd/data --audit-log-dir /logs
+///   syncd mkchangelog --audit-log-dir /logs --state-dir /var/lib/syncd/data \
+///       --change-log-dir /var/lib/syncd/changes
+///   syncd apply --update --change-log-dir /var/lib/syncd/changes \
+///       --src hdfs://nn:8020/data --dest s3://lake/data --state-dir /var/lib/syncd/data
+///   syncd verify --src hdfs://nn:8020/data --dest s3://lake/data --state-dir /var/lib/syncd/data
 ///
 /// `syncd run` does the second and third as the log grows. `syncd demo` shows all of it in a temporary folder.
 ///
@@ -34,19 +50,77 @@ pub struct Cli {
 pub enum Command {
     /// Copy everything once, in restartable steps; what changes meanwhile is replayed by the first window.
     ///
-    /// Nothing is deleted: what only the destination has is left, and counted.
+    /// Nothing is deleted: what only the destination has is left, and counted. Ended half way, it goes on where it was.
+    #[command(after_help = teach!(
+        "  syncd migrate-import --src hdfs://nn:8020/data --dest s3://lake/data \\
+      --state-dir /var/lib/syncd/data --audit-log-dir /logs
+  syncd migrate-import --src /mnt/a --dest /mnt/b --state-dir /var/lib/syncd/a",
+        "  3  done, but some paths are owed: `syncd status` names them
+  4  refused: not the stores of this state directory, or another process has it"
+    ))]
     MigrateImport(ImportArgs),
     /// Turn what is new in the audit logs into the next window of the change log.
+    ///
+    /// A window is two files: changes as JSON lines (`zstdcat *.changes.jsonl.zst | jq`), and a manifest that says what was
+    /// read.
+    #[command(after_help = teach!(
+        "  syncd mkchangelog --audit-log-dir /logs --state-dir /var/lib/syncd/data \\
+      --change-log-dir /var/lib/syncd/changes
+  syncd mkchangelog --audit-log-dir /logs --change-log-dir /tmp/changes \\
+      --since 2h --log-timezone Asia/Shanghai
+  syncd mkchangelog --audit-log-dir /logs --change-log-dir /tmp/changes \\
+      --dialect jindofs --start-time 2022-01-01-12:00:00",
+        "  4  refused: lines are missing (see --accept-gap), the chain of windows is
+     broken, or another process has the state directory"
+    ))]
     Mkchangelog(MakeArgs),
     /// Settle what the change log's windows name, and move the checkpoint.
+    ///
+    /// The log says which names to look at, the source says what is there now: applying a window twice changes nothing.
+    #[command(after_help = teach!(
+        "  syncd apply --update --change-log-dir /var/lib/syncd/changes \\
+      --src hdfs://nn:8020/data --dest s3://lake/data \\
+      --state-dir /var/lib/syncd/data
+  syncd apply --update … --dry-run --explain   say what would be done, and why
+  syncd apply --update … --max-delete 1%       one file in a hundred at most",
+        "  3  done, but some paths are owed: `syncd status` names them
+  4  refused: too many deletes, another source or an empty one, windows that do
+     not follow the checkpoint, or another process has the state directory"
+    ))]
     Apply(ApplyArgs),
     /// Make windows and apply them as the log grows, until told to end.
+    ///
+    /// SIGTERM and SIGINT end it in order, at once; the next start goes on from the checkpoint.
+    #[command(after_help = teach!(
+        "  syncd run --config /etc/syncd/syncd.toml
+  syncd run --once --config /etc/syncd/syncd.toml   one pass, for timers
+  syncd run --src /mnt/a --dest /mnt/b --state-dir /var/lib/syncd/a \\
+      --audit-log-dir /logs --change-log-dir /var/lib/syncd/changes",
+        "  3  ended, but some paths are owed: `syncd status` names them
+  4  refused by a guard (too many deletes, wrong source, a gap in the log): a
+     person has to decide"
+    ))]
     Run(RunArgs),
     /// Walk both sides and tell what differs; exit code 3 if anything does.
+    #[command(after_help = teach!(
+        "  syncd verify --src hdfs://nn:8020/data --dest s3://lake/data \\
+      --state-dir /var/lib/syncd/data
+  syncd verify --src /mnt/a --dest /mnt/b --content   read every byte
+  syncd verify --src /mnt/a --dest /mnt/b --repair    mend what differs",
+        "  3  something differs, or is owed
+  4  refused: another source or an empty one, too many deletes, or another
+     process has the state directory"
+    ))]
     Verify(VerifyArgs),
     /// Say in one sentence how things stand; works while `run` is running.
+    #[command(after_help = teach!(
+        "  syncd status --state-dir /var/lib/syncd/data
+  syncd status --state-dir /var/lib/syncd/data --json | jq .owed",
+        "  3  some paths are owed; they are listed"
+    ))]
     Status(StatusArgs),
     /// Show the whole job on a recorded NameNode log, in a temporary folder, in seconds.
+    #[command(after_help = teach!("  syncd demo\n  syncd demo --keep", ""))]
     Demo(DemoArgs),
 }
 
@@ -86,12 +160,12 @@ pub struct PairArgs {
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    #[command(flatten)]
-    pub pair: PairArgs,
     /// Where the audit logs are: the first window then begins exactly where they ended before the import. Without it,
     /// the first window begins 5 minutes before the import, for clocks that differ.
     #[arg(long, value_name = "URI")]
     pub audit_log_dir: Option<String>,
+    #[command(flatten)]
+    pub pair: PairArgs,
 }
 
 /// Where audit logs are read and how.
@@ -103,7 +177,8 @@ pub struct LogArgs {
     /// The directory of the change log.
     #[arg(long, value_name = "URI")]
     pub change_log_dir: String,
-    /// The audit log's format. Without it: found out from the lines.
+    /// The audit log's format: hdfs, jindofs. Without it: found out from the lines. hdfs-escaped (Hadoop 2.8 and later) and
+    /// hdfs-raw (up to 2.7) spare the look at the other reading of a name with a backslash.
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
     /// The path in the log that corresponds to the source root. Without it: the path of an hdfs:// source, where the
@@ -144,8 +219,6 @@ pub struct ApplyArgs {
     /// The directory of the change log.
     #[arg(long, value_name = "URI")]
     pub change_log_dir: String,
-    #[command(flatten)]
-    pub pair: PairArgs,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -156,6 +229,8 @@ pub struct ApplyArgs {
     /// Without it: half of them, but 1,000 at least.
     #[arg(long = "max-delete", value_name = "N|P%")]
     pub deletes: Option<String>,
+    #[command(flatten)]
+    pub pair: PairArgs,
 }
 
 /// Everything may also stand in a TOML file, under the same names without the dashes in front; what is typed wins.

@@ -6,16 +6,39 @@ use crate::report::{Did, Event, Report, bytes};
 use crate::status::Page;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// How many differences the document of a verification names; it always counts all.
+const DIFFERENCES_MAX: usize = 1000;
 
 /// Where everything is printed.
 pub(super) struct Output {
     json: bool,
     bar: ProgressBar,
     copied: Arc<AtomicU64>,
+    /// For the document of a verification.
+    differences: Arc<Mutex<Vec<Value>>>,
+}
+
+/// What is told of single paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    Nothing,
+    /// Each path as it is touched, as a line of text or JSON.
+    Lines,
+    /// Each as a line of text; for machines they stand within the one document.
+    Differences,
+}
+
+#[derive(Serialize)]
+struct Verification<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    differences: &'a [Value],
 }
 
 impl Output {
@@ -25,7 +48,7 @@ impl Output {
             ProgressStyle::with_template("{spinner} {prefix}: {pos} changes, {msg}, {elapsed}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        Self { json, bar, copied: Arc::default() }
+        Self { json, bar, copied: Arc::default(), differences: Arc::default() }
     }
 
     /// A line for people.
@@ -52,6 +75,12 @@ impl Output {
 
     pub(super) fn report(&self, what: &str, report: &Report) {
         self.document(report);
+        self.say(&format!("{what}: {report}"));
+    }
+
+    pub(super) fn verification(&self, what: &str, report: &Report) {
+        let differences = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        self.document(&Verification { report, differences: &differences });
         self.say(&format!("{what}: {report}"));
     }
 
@@ -82,21 +111,30 @@ impl Output {
         done
     }
 
-    /// What is done with each path that a run touches: the bar moves, and with `explain` a line tells.
-    pub(super) fn events(&self, explain: bool) -> Arc<dyn Fn(&Event<'_>) + Send + Sync> {
+    /// What is done with each path that a run touches: the bar moves, and what `tell` says is told.
+    pub(super) fn events(&self, tell: Tell) -> Arc<dyn Fn(&Event<'_>) + Send + Sync> {
         let (json, bar, copied) = (self.json, self.bar.clone(), self.copied.clone());
+        let differences = self.differences.clone();
         Arc::new(move |event| {
             if let Did::Copy { bytes: len } = event.did {
                 let all = copied.fetch_add(len, Ordering::Relaxed) + len;
                 bar.set_message(format!("{} copied", bytes(all)));
             }
             bar.inc(1);
-            match (explain, json) {
-                (false, _) => {}
-                (true, true) => print_line(&event.to_json()),
-                (true, false) => bar.suspend(|| eprintln!("{event}")),
+            match (tell, json) {
+                (Tell::Nothing, _) => {}
+                (Tell::Lines, true) => print_line(&event.to_json()),
+                (Tell::Differences, true) => keep(&differences, event),
+                (Tell::Lines | Tell::Differences, false) => bar.suspend(|| eprintln!("{event}")),
             }
         })
+    }
+}
+
+fn keep(differences: &Mutex<Vec<Value>>, event: &Event<'_>) {
+    let mut kept = differences.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < DIFFERENCES_MAX {
+        kept.extend(serde_json::from_str::<Value>(&event.to_json()));
     }
 }
 

@@ -57,7 +57,8 @@ pub struct S3Options {
     pub endpoint: Option<String>,
     /// Without one: the environment, the profile, the instance; with an endpoint at last `us-east-1`.
     pub region: Option<String>,
-    /// The bucket as the first part of the path, not of the host name. Without a choice: true if there is an endpoint.
+    /// The bucket as the first part of the path, not of the host name. Without a choice: true if there is an endpoint, unless
+    /// that is one of a service which wants the bucket in the host name.
     pub path_style: Option<bool>,
     /// The section of the AWS configuration to use instead of the default one.
     pub profile: Option<String>,
@@ -117,7 +118,7 @@ impl S3 {
             return Err(StoreError::new("connect", &RelPath::root(), ErrorKind::Other).because(hint));
         }
         let endpoint = endpoint(options, &sdk);
-        let path_style = options.path_style.unwrap_or(endpoint.is_some());
+        let path_style = options.path_style.unwrap_or_else(|| endpoint.as_deref().is_some_and(takes_paths));
         let mut config = Builder::from(&sdk).force_path_style(path_style);
         config.set_endpoint_url(endpoint.clone());
         Ok(Self {
@@ -227,6 +228,16 @@ fn endpoint(options: &S3Options, sdk: &SdkConfig) -> Option<String> {
     endpoint.map(|url| url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
 }
 
+/// Services that take the bucket in the host name alone: OSS, COS (for buckets since 2024), and AWS by its own wish.
+const BUCKET_IN_HOST: [&str; 3] = [".aliyuncs.com", ".myqcloud.com", ".amazonaws.com"];
+
+/// Servers of one's own, which mostly have no names for their buckets, and services unknown here.
+fn takes_paths(endpoint: &str) -> bool {
+    let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    !BUCKET_IN_HOST.iter().any(|domain| host.ends_with(domain))
+}
+
 /// Time-outs for one request whose answer takes up to `answer`, in each of its attempts.
 fn patience(answer: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(answer).operation_attempt_timeout(answer).build()
@@ -330,5 +341,24 @@ impl Store for S3 {
     /// S3 answers when what was written is durable.
     async fn sync(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_want_the_bucket_in_the_host_name_get_it_there() {
+        for (endpoint, paths) in [
+            ("http://127.0.0.1:9000", true),
+            ("https://minio.example.com", true),
+            ("https://s3.oss-cn-hangzhou.aliyuncs.com", false),
+            ("https://cos.ap-guangzhou.myqcloud.com:443/", false),
+            ("s3.eu-west-1.amazonaws.com", false),
+            ("https://aliyuncs.com.example.com", true),
+        ] {
+            assert_eq!(takes_paths(endpoint), paths, "{endpoint}");
+        }
     }
 }

@@ -4,9 +4,9 @@
 //   Writers run URI ROOT CLIENTS OPERATIONS SEED [STOP_FILE]
 //       Each client does OPERATIONS random operations below ROOT (0: no bound) or until STOP_FILE is there.
 //       The last line of its output is a summary.
-//   Writers hold URI PATH | Writers openappend URI PATH
-//       Creates PATH, or opens it for append, says `ok`, and then obeys one command a line, answering each
-//       with `ok` or `error ...`: write BYTES, hflush, hsync, length, endblock, close, append, appendnew.
+//   Writers hold URI PATH... | Writers openappend URI PATH...
+//       Creates each PATH, or opens it for append, says `ok`, and then obeys one command a line for all of them, answering
+//       each with `ok` or `error ...`: write BYTES, hflush, hsync, length, endblock, close, append, appendnew.
 //       At the end of its input it dies without closing, as a crashed writer does.
 
 import java.io.BufferedReader;
@@ -16,7 +16,9 @@ import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Paths;
+import java.util.ArrayList;
 import java.util.EnumSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
@@ -35,8 +37,8 @@ public class Writers {
     public static void main(String[] args) throws Exception {
         switch (args[0]) {
             case "run" -> run(args);
-            case "hold" -> new Holder(connect(args[1]), path(args[2])).serve(false);
-            case "openappend" -> new Holder(connect(args[1]), path(args[2])).serve(true);
+            case "hold" -> hold(args, false);
+            case "openappend" -> hold(args, true);
             default -> throw new IllegalArgumentException(args[0]);
         }
         Runtime.getRuntime().halt(0);
@@ -81,6 +83,36 @@ public class Writers {
         return bytes;
     }
 
+    static void hold(String[] args, boolean append) throws IOException {
+        DistributedFileSystem fs = connect(args[1]);
+        List<Holder> all = new ArrayList<>();
+        for (int i = 2; i < args.length; i++) {
+            all.add(new Holder(fs, path(args[i])));
+        }
+        say(all, holder -> holder.open(append));
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            String[] words = line.split(" ");
+            say(all, holder -> holder.obey(words));
+        }
+    }
+
+    interface Step {
+        void go(Holder holder) throws IOException;
+    }
+
+    static void say(List<Holder> all, Step step) {
+        try {
+            for (Holder holder : all) {
+                step.go(holder);
+            }
+            System.out.println("ok");
+        } catch (IOException | RuntimeException error) {
+            System.out.println("error " + error.toString().replace('\n', ' '));
+        }
+        System.out.flush();
+    }
+
     /** One file under one writer. */
     static class Holder {
         final DistributedFileSystem fs;
@@ -92,13 +124,8 @@ public class Writers {
             this.path = path;
         }
 
-        void serve(boolean append) throws IOException {
-            say(() -> out = append ? fs.append(path) : fs.create(path, true));
-            BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-            for (String line = in.readLine(); line != null; line = in.readLine()) {
-                String[] words = line.split(" ");
-                say(() -> obey(words));
-            }
+        void open(boolean append) throws IOException {
+            out = append ? fs.append(path) : fs.create(path, true);
         }
 
         void obey(String[] words) throws IOException {
@@ -113,20 +140,6 @@ public class Writers {
                 case "appendnew" -> out = fs.append(path, EnumSet.of(CreateFlag.APPEND, CreateFlag.NEW_BLOCK), 4096, null);
                 default -> throw new IOException("unknown command " + words[0]);
             }
-        }
-
-        interface Step {
-            void go() throws IOException;
-        }
-
-        void say(Step step) {
-            try {
-                step.go();
-                System.out.println("ok");
-            } catch (IOException | RuntimeException error) {
-                System.out.println("error " + error.toString().replace('\n', ' '));
-            }
-            System.out.flush();
         }
     }
 

@@ -128,13 +128,23 @@ impl Hdfs {
 
     /// A writer that holds `path` open; `mode` is `hold` (creates it) or `openappend`.
     pub fn hold(&self, mode: &str, path: &str) -> Result<Holder, String> {
+        self.hold_all(mode, &[path])
+    }
+
+    /// The same for several files, which all get each command.
+    pub fn hold_all(&self, mode: &str, paths: &[&str]) -> Result<Holder, String> {
         let mut java = self.writers();
-        java.args([mode, &self.uri, path]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        java.args([mode, &self.uri]).args(paths).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = java.spawn().map_err(text)?;
         let said = BufReader::new(process.stdout.take().ok_or("no output")?);
         let mut holder = Holder { process, said };
         holder.answer(mode)?;
         Ok(holder)
+    }
+
+    /// The zone that the audit log is written in.
+    pub fn timezone(&self) -> &str {
+        &self.options.timezone
     }
 
     /// The current audit log.
@@ -416,7 +426,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A writer with a file open. When it is dropped, it dies without closing the file.
+/// A writer with files open. When it is dropped, it dies without closing them.
 pub struct Holder {
     process: Child,
     said: BufReader<ChildStdout>,

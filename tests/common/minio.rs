@@ -137,6 +137,11 @@ impl Minio {
         }
     }
 
+    /// For the environment of a program.
+    pub fn credentials(&self) -> [(&'static str, &'static str); 2] {
+        [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]
+    }
+
     /// The store of what is below `prefix`.
     pub async fn store(&self, prefix: &str) -> S3 {
         S3::connect(&self.bucket, prefix, &self.options()).await.expect("a good prefix")

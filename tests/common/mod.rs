@@ -2,5 +2,7 @@
 #![allow(dead_code, reason = "no test binary uses all")]
 
 pub mod hdfs;
+pub mod live;
 pub mod minio;
 pub mod s3s;
+pub mod walk;
