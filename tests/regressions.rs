@@ -445,3 +445,54 @@ async fn a_failed_run_is_not_healthy() {
     job.note_failure(&error).expect("notes");
     assert!(!syncd::status::Page::read(dir.path()).expect("reads").healthy);
 }
+
+/// Appends lines of a NameNode's log, and makes a window of them: `COMMAND SRC [DST]`, ten seconds apart.
+async fn window(job: &Job, logs: &Memory, change_log: &Memory, lines: &[&str]) {
+    let hours_ahead = chrono::TimeDelta::hours(1);
+    let mut time = syncd::clock::now() + hours_ahead;
+    let mut text = logs.snapshot().values().next().map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let dst = words.get(2).map_or("null".to_owned(), |dst| format!("/data/{dst}"));
+        text.extend_from_slice(
+            format!(
+                "{} INFO FSNamesystem.audit: allowed=true\tugi=x (auth:SIMPLE)\tip=/1.1.1.1\tcmd={}\tsrc=/data/{}\t\
+                 dst={dst}\tperm=null\tproto=rpc\n",
+                time.format("%Y-%m-%d %H:%M:%S,000"),
+                words[0],
+                words[1],
+            )
+            .as_bytes(),
+        );
+        time += chrono::TimeDelta::seconds(10);
+    }
+    logs.write(&path("hdfs-audit.log"), text);
+    let logs = syncd::round::Logs {
+        logs: Arc::new(logs.clone()),
+        change_log: Arc::new(change_log.clone()),
+        dialect: None,
+        zone: syncd::zone::Zone::UTC,
+        scope: syncd::scope::Scope::new("/data").expect("a root"),
+        since: None,
+        until: None,
+        accept_gap: false,
+    };
+    logs.make(Some(&job.state), time).await.expect("makes a window");
+}
+
+#[tokio::test]
+async fn an_open_file_that_is_not_due_is_followed_through_a_rename() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    let (logs, change_log) = (Memory::tree(), Memory::tree());
+    world.source.write(&path("d/f"), "1");
+    let mut job = world.job(dir.path());
+    job.settings.retry = syncd::job::Retry::Due;
+    job.import(Some(Vec::new())).await.expect("imports");
+    let now = syncd::clock::now();
+    job.state.watch(&path("d/f"), Watched { reason: Watch::Open, since: now, tried: Some(now) }).expect("notes");
+    world.source.move_over(&path("d"), &path("e"));
+    world.source.set_open(&path("e/f"), true);
+    window(&job, &logs, &change_log, &["rename d e"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert!(watched(&job.state).contains(&"e/f".to_owned()), "{:?}", watched(&job.state));
+}
