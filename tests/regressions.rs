@@ -496,3 +496,24 @@ async fn an_open_file_that_is_not_due_is_followed_through_a_rename() {
     job.apply(&change_log, Mode::Act).await.expect("applies");
     assert!(watched(&job.state).contains(&"e/f".to_owned()), "{:?}", watched(&job.state));
 }
+
+#[tokio::test]
+async fn a_twin_is_found_out_where_listings_do_not_tell_times() {
+    let world = World { destination: Memory::flat(), ..World::new() };
+    world.source.write(&path("b/x"), "B");
+    world.destination.write(&path("a/x"), "B");
+    world.destination.write(&path("b/x"), "A");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_a_directory_took_the_place_of_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("a"), "B");
+    world.source.write(&path("b/x/new"), "new");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b/x"), "B");
+    world.apply(&["rename b/x a", "write b/x/new"], options()).await.expect("applies");
+    world.assert_equal();
+}

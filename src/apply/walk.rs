@@ -116,6 +116,18 @@ impl Shared {
         Ok(Pair { source, destination })
     }
 
+    /// Below renamed names nothing that the destination holds is replaced before all is known that could be a twin there, and
+    /// every doubt is gone: what is replaced may be what gives rise to one, and a crash would leave no trace of it.
+    pub(super) async fn postpone(&self, place: &Place, clear: bool) -> Result<bool, Stop> {
+        if place.below_rename {
+            if clear && !place.renamed.doubtful.load(Ordering::SeqCst) {
+                self.see_twins(&place.path, place.path.name(), &place.renamed).await;
+            }
+            lock(&place.renamed.postponed).push((place.path.clone(), place.line().cloned()))?;
+        }
+        Ok(place.below_rename)
+    }
+
     /// Both looks, or `None` if one failed and the path is owed.
     pub(super) async fn look_at_both(&self, path: &RelPath) -> Result<Option<Pair>, Stop> {
         let looks = futures::join!(self.look(&self.source, path), self.look(&self.destination, path));
@@ -434,6 +446,9 @@ impl Shared {
         if !self.acts() {
             self.tell_difference(&place.path, Did::MakeDir, place.line())?;
             return Ok(Some(Made { existed: false, acted: true }));
+        }
+        if decision.clear && self.postpone(place, true).await? {
+            return Ok(None);
         }
         if decision.clear
             && let Some(there) = there
