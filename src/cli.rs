@@ -15,7 +15,6 @@ use crate::status::Page;
 use crate::wake::Wake;
 use anyhow::Context;
 use args::{Command, ImportArgs, MakeArgs, StatusArgs, VerifyArgs};
-use clap::Parser;
 use output::{Output, Tell};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -33,7 +32,7 @@ enum Exit {
 
 /// What was typed; or how to end if it asked for help, or makes no sense.
 pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
+    Cli::typed().map_err(|error| {
         if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
             Output::new(true).document(&serde_json::json!({ "error": error.to_string().trim_end() }));
         }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncd_parsers::RelPath;
 use tracing::debug;
 
-/// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+/// See [`Settings::names_max`].
 const NAMES_MAX: usize = 250_000;
 /// Changes of several small windows that are settled together.
 const CHANGES_MAX: u64 = 250_000;
@@ -45,13 +45,22 @@ pub struct Job {
     pub now: fn() -> DateTime<Utc>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub deletes: Deletes,
     pub publish: Publish,
     /// Read every byte on both sides.
     pub compare_all: bool,
     pub retry: Retry,
+    /// Names that are settled at one time: the memory budget of a window. A larger one is applied in parts.
+    pub names_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (deletes, publish, retry) = (Deletes::default(), Publish::default(), Retry::default());
+        Self { deletes, publish, compare_all: false, retry, names_max: NAMES_MAX }
+    }
 }
 
 /// What of the owed and watched paths an apply looks at again.
@@ -170,7 +179,7 @@ impl Job {
         self.state.commit(&[set(Key::Import, &import)])?;
         self.write_page(None, None)?;
         let running = self.start().await?;
-        let before = self.before()?;
+        let before = self.before(Retry::All)?;
         let names = before.everything();
         let notes = self.notes(before);
         let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
@@ -201,7 +210,12 @@ impl Job {
             follows_import(&import, windows.first())?;
         }
         let mut done = Applying { to: applied.map(|applied| applied.to), ..Applying::default() };
-        if windows.is_empty() && self.before()?.is_empty() {
+        let names_anything = windows.iter().any(|(manifest, _)| manifest.data.changes > 0);
+        if !names_anything && self.before(self.settings.retry)?.is_empty() {
+            if mode == Mode::Act && !windows.is_empty() {
+                done.windows = windows.len() as u64;
+                done.to = self.commit_group(&windows, &Report::default())?.or(done.to);
+            }
             self.write_page(None, None)?;
             return Ok(done);
         }
@@ -224,7 +238,7 @@ impl Job {
         self.check_pair(false).await?;
         self.check_not_emptied().await?;
         let running = if mode == Mode::Act { self.start().await? } else { None };
-        let before = self.before()?;
+        let before = self.before(Retry::All)?;
         let names = before.everything();
         let notes = self.notes(before);
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
@@ -272,7 +286,8 @@ impl Job {
         done: &mut Applying,
     ) -> Result<(), JobError> {
         let running = if mode == Mode::Act { self.start().await? } else { None };
-        let before = self.before()?;
+        // A watched file may have been renamed by this very group, and only its being named here finds it again.
+        let before = self.before(if group.is_empty() { self.settings.retry } else { Retry::All })?;
         let mut names = before.names();
         let notes = self.notes(before);
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
@@ -281,7 +296,7 @@ impl Job {
             while let Some(change) = changes.next().await {
                 names.add(&change?);
                 done.changes += 1;
-                if names.len() >= NAMES_MAX {
+                if names.len() >= self.settings.names_max {
                     run.part(std::mem::take(&mut names)).await?;
                 }
             }
@@ -310,7 +325,7 @@ impl Job {
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
         let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {
-            (Some((manifest, _)), _) => Some(manifest.from),
+            (Some((manifest, _)), _) => Some(manifest.to), // the gap lies somewhere before
             (None, None) => group.first().map(|(manifest, _)| manifest.from),
             (None, Some(_)) => None,
         };
@@ -320,8 +335,9 @@ impl Job {
     }
 
     /// What is owed and watched, and is to be looked at again.
-    fn before(&self) -> Result<Before, StateError> {
-        let (all, now) = (self.settings.retry == Retry::All, (self.now)());
+    fn before(&self, watched: Retry) -> Result<Before, StateError> {
+        let (all, watched_all) = (self.settings.retry == Retry::All, watched == Retry::All);
+        let now = (self.now)();
         let mut before = Before::default();
         for item in self.state.owed() {
             let (path, owed) = item?;
@@ -330,8 +346,8 @@ impl Job {
             }
         }
         for item in self.state.watched() {
-            let (path, watched) = item?;
-            if all || is_due(watched.since, watched.tried, now, RETRY_WATCHED_MAX) {
+            let (path, state) = item?;
+            if watched_all || is_due(state.since, state.tried, now, RETRY_WATCHED_MAX) {
                 before.watched.insert(path);
             }
         }
@@ -357,7 +373,7 @@ impl Job {
         let options = Options {
             mode,
             removes,
-            deletes_max: Some(self.deletes_max()),
+            deletes_max: (mode == Mode::Act).then(|| self.deletes_max()),
             publish: self.settings.publish.clone(),
             interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
             fresh: Arc::new(fresh),
@@ -366,9 +382,7 @@ impl Job {
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
-        let watched: Vec<RelPath> =
-            self.state.watched().map(|item| item.map(|(path, _)| path)).collect::<Result<_, _>>()?;
-        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options).watching(watched);
+        let run = Run::new(self.source.clone(), self.destination.clone(), notes, options);
         let pair = self.state.get::<Pair>(Key::Pair)?;
         Ok(match pair {
             Some(pair) => run.rooted(pair.source_identity),
@@ -385,8 +399,8 @@ impl Job {
         }
     }
 
-    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one, and clears away
-    /// what that left aside.
+    /// Notes that a run begins; returns the earlier one that did not come to its end, if there was one. What that one was
+    /// writing aside is removed.
     async fn start(&self) -> Result<Option<Running>, JobError> {
         let earlier = self.state.get::<Running>(Key::Running)?;
         match earlier {
@@ -557,23 +571,27 @@ impl Before {
     fn was_looked_at(&self, path: &RelPath) -> bool {
         !path.ancestors().chain([RelPath::root()]).any(|above| self.owed_now.contains(&above))
     }
+}
+
+impl Before {
+    /// The whole tree, with what has to be known of single files in it.
+    fn everything(&self) -> Names {
+        let mut names = self.names();
+        names.add_deep(&RelPath::root());
+        names
+    }
 
     fn is_empty(&self) -> bool {
         self.owed.is_empty() && self.watched.is_empty()
     }
 
-    /// What is owed may be a file that is open.
     fn names(&self) -> Names {
         let mut names = Names::default();
-        self.owed.iter().for_each(|path| names.add_deep(path));
-        self.owed.iter().chain(&self.watched).for_each(|path| names.add_written(path));
-        names
-    }
-
-    /// The whole tree, with what has to be known of single files in it.
-    fn everything(&self) -> Names {
-        let mut names = self.names();
-        names.add_deep(&RelPath::root());
+        self.owed.iter().for_each(|path| {
+            names.add_deep(path);
+            names.add_written(path); // whether it is open may not have been asked yet
+        });
+        self.watched.iter().for_each(|path| names.add_written(path));
         names
     }
 }
@@ -611,7 +629,7 @@ impl Notebook for Notes {
         self.before().watched.remove(path);
         let now = (self.now)();
         let since = self.state.watch(path, Watched { reason, since: now, tried: Some(now) })?;
-        if reason != Watch::Fresh && now - since > OPEN_MAX {
+        if matches!(reason, Watch::Open | Watch::Busy) && now - since > OPEN_MAX {
             let reason = format!("open or changing since {}", time(since));
             self.before().owed.remove(path);
             self.state.owe(path, Owed { reason, since, tried: Some(now), line: None })?;

@@ -5,7 +5,7 @@
 use crate::names::Hint;
 use crate::store::{Capabilities, Kind, Listed, Meta, RESERVED, Store, StoreError, Time};
 use futures::StreamExt;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use syncd_parsers::RelPath;
 use tracing::debug;
@@ -14,6 +14,8 @@ use tracing::debug;
 const ROUTES_MAX: usize = 32;
 /// How many entries of a directory are compared before it is taken for the one that was renamed.
 const SAMPLE_MAX: usize = 16;
+/// How many directories are listed for that.
+const SAMPLE_DIRS_MAX: usize = 8;
 /// How many (size, time) pairs are remembered below renamed names; beyond it every file there counts as having a twin.
 const TWINS_MAX: usize = 4_000_000;
 
@@ -220,19 +222,35 @@ impl Mover<'_> {
         }
     }
 
+    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
+    /// have the same partitions.
     async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
-        let holds = self.destination.store.capabilities();
-        let sample: Vec<_> = self.source.store.list(path).take(SAMPLE_MAX).collect().await;
-        let (mut same, mut seen) = (0, 0);
-        for listed in sample {
-            let Listed::Entry(entry) = listed? else { continue };
-            seen += 1;
-            let Ok(below) = place.join(&entry.name) else { continue };
-            let Some(held) = self.destination.store.lookup(&below).await? else { continue };
-            let whole = self.source.whole(&path.join(&entry.name), entry.meta).await?;
-            same += usize::from(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)));
+        let (mut files, mut dirs) = (Sample::default(), Sample::default());
+        let mut ahead = VecDeque::from([path.clone()]);
+        for _ in 0..SAMPLE_DIRS_MAX {
+            let Some(dir) = ahead.pop_front() else { break };
+            let listed: Vec<_> = self.source.store.list(&dir).take(SAMPLE_MAX).collect().await;
+            for listed in listed {
+                let Listed::Entry(entry) = listed? else { continue };
+                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
+                if files.seen >= SAMPLE_MAX {
+                    break;
+                }
+                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
+                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
+                if entry.meta.is_dir() {
+                    ahead.push_back(at);
+                }
+            }
         }
-        Ok(same > 0 && same * 2 >= seen)
+        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
+    }
+
+    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
+        let Some(held) = self.destination.store.lookup(below).await? else { return Ok(false) };
+        let whole = if listed.complete { Some(listed) } else { self.source.store.lookup(path).await? };
+        let holds = self.destination.store.capabilities();
+        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
     }
 
     /// Either may be the other's ancestor: then what has to go first is put aside with what is wanted in it.
@@ -314,6 +332,31 @@ impl Mover<'_> {
     }
 }
 
+/// How many of a few entries are the same on both sides.
+#[derive(Debug, Default)]
+struct Sample {
+    seen: usize,
+    same: usize,
+}
+
+impl Sample {
+    fn add(&mut self, same: bool) {
+        self.seen += 1;
+        self.same += usize::from(same);
+    }
+
+    fn is_same(&self) -> bool {
+        self.same > 0 && self.same * 2 >= self.seen
+    }
+}
+
+/// The paths of one entry below `path` and, as far down, below `place`.
+fn both_names(dir: &RelPath, name: &[u8], path: &RelPath, place: &RelPath) -> Option<(RelPath, RelPath)> {
+    let at = dir.join(name).ok()?;
+    let below = at.rebase(path, place)?;
+    Some((at, below))
+}
+
 /// Two files of one size and time, or two things of one kind.
 fn same_version(source: &Meta, destination: &Meta, holds: &Capabilities) -> bool {
     source.kind == destination.kind
@@ -359,18 +402,6 @@ impl<'a> Looks<'a> {
         let below = self.known.range(path.clone()..).map(|(known, _)| known);
         let gone: Vec<RelPath> = below.take_while(|known| known.is_within(path)).cloned().collect();
         gone.iter().for_each(|path| drop(self.known.remove(path)));
-    }
-
-    /// The whole of what a listing showed in part.
-    async fn whole(
-        &self,
-        path: &Result<RelPath, syncd_parsers::PathError>,
-        listed: Meta,
-    ) -> Result<Option<Meta>, StoreError> {
-        match path {
-            Ok(path) if !listed.complete => self.store.lookup(path).await,
-            _ => Ok(Some(listed)),
-        }
     }
 }
 
@@ -418,6 +449,11 @@ impl Twins {
         };
         let time = whole(meta.mtime, unit);
         self.overflow || seen(time) > 1 || (time.is_some() && seen(None) > 0)
+    }
+
+    /// From now on every file counts as having a twin.
+    pub fn doubt_all(&mut self) {
+        self.overflow = true;
     }
 
     /// True if [`Twins::has_twin`] could be true for anything.

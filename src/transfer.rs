@@ -2,7 +2,7 @@
 
 use crate::store::{Body, Chunk, Meta, Store, StoreError};
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, Fuse};
 use std::sync::Arc;
 use syncd_parsers::RelPath;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -85,7 +85,8 @@ async fn same(one: Body, other: Body) -> Result<bool, StoreError> {
 
 /// A body as runs of bytes that can be taken piece by piece.
 struct Pieces {
-    stream: BoxStream<'static, Result<Chunk, StoreError>>,
+    /// Asked again after its end, which not every stream bears.
+    stream: Fuse<BoxStream<'static, Result<Chunk, StoreError>>>,
     held: bytes::Bytes,
     hole: u64,
 }
@@ -95,7 +96,7 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl Pieces {
     fn of(body: Body) -> Self {
-        Self { stream: body.into_stream(), held: bytes::Bytes::new(), hole: 0 }
+        Self { stream: body.into_stream().fuse(), held: bytes::Bytes::new(), hole: 0 }
     }
 
     /// Makes sure that something is held, unless the body is at its end; returns how many bytes are.
@@ -130,6 +131,23 @@ mod tests {
     fn body(chunks: &[&[u8]]) -> Body {
         let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Chunk::Data(Bytes::copy_from_slice(chunk)))).collect();
         Body::Stream(futures::stream::iter(chunks).boxed())
+    }
+
+    /// As the stores make them: not to be asked again after the end.
+    fn unfolded(chunks: &'static [&'static [u8]]) -> Body {
+        let chunks = futures::stream::unfold(chunks, |chunks| async move {
+            let (first, rest) = chunks.split_first()?;
+            Some((Ok(Chunk::Data(Bytes::from_static(first))), rest))
+        });
+        Body::Stream(chunks.boxed())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_not_read_beyond_its_end() {
+        for (other, expected) in [(unfolded(&[b"ab", b"c"]), true), (unfolded(&[b"ab"]), false), (unfolded(&[]), false)]
+        {
+            assert_eq!(same(unfolded(&[b"a", b"bc"]), other).await.expect("no store is involved"), expected);
+        }
     }
 
     #[tokio::test]

@@ -162,6 +162,7 @@ impl Shared {
     async fn still_there(&self, removals: BTreeMap<RelPath, Option<Line>>) -> Result<Vec<Removal>, Stop> {
         let looks = futures::stream::iter(removals).map(|(path, why)| async move {
             match self.look(&self.destination, &path).await {
+                Ok(Some(there)) if !self.acts() => Ok(Some(Removal { path, there, files: 0, why })),
                 Ok(Some(there)) => match self.count_files(&path, &there).await {
                     Ok(files) => Ok(Some(Removal { path, there, files, why })),
                     Err(error) => self.owe_error(&path, error, why.as_ref()).await.map(|()| None),
@@ -191,7 +192,8 @@ impl Shared {
         match self.options.deletes_max {
             Some(limit) if self.acts() && deletes > limit => {
                 self.allowed_files.fetch_sub(files, Ordering::Relaxed);
-                Err(Stop::Deletes { deletes, limit })
+                let removed = self.tally.removed_files.load(Ordering::Relaxed);
+                Err(Stop::Deletes { deletes, limit, removed })
             }
             _ => Ok(()),
         }
@@ -243,7 +245,7 @@ impl Shared {
                 let Removal { path, there, why, .. } = removal;
                 let pair = Pair { source: Some(source), destination: Some(there) };
                 self.touched(&path);
-                self.clone().deep(Self::place(path, why), pair).await.map(|_| None)
+                self.clone().deep_named(Self::place(path, why), pair).await.map(|_| None)
             }
         }
     }

@@ -244,7 +244,7 @@ impl Shared {
 
     /// How far size and time are evidence at this path.
     fn trust(&self, place: &Place, pair: &Pair) -> Trust {
-        let known_fresh = self.options.fresh.contains(&place.path) || lock(&self.fresh).contains(&place.path);
+        let known_fresh = self.is_fresh(&place.path);
         let before = if known_fresh { Some(Time(i64::MIN)) } else { self.options.interrupted_since };
         Trust { before, size_and_time: !(self.has_twin(place, pair) || place.distrust) }
     }

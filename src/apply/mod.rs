@@ -58,7 +58,8 @@ pub struct Options {
     pub publish: Publish,
     /// A run that did not come to its end began then: files from that time on may have been copied too early.
     pub interrupted_since: Option<Time>,
-    /// Files that were copied a moment after they were written: size and time prove nothing about them.
+    /// Files that were copied a moment after they were written, and paths owed since a rename: size and time prove nothing
+    /// about them, or about what is below them.
     pub fresh: Arc<HashSet<RelPath>>,
     /// Read the bytes of every file on both sides.
     pub compare_all: bool,
@@ -94,22 +95,31 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub enum Watch {
     /// A writer has it open.
     Open,
-    /// It was copied so soon after its last change that a later change could have the same time.
+    /// It was copied so soon after its last change that a later change could have the same time; or it is owed, and
+    /// a rename may have brought other bytes there.
     Fresh,
     /// It changed each time that it was read.
     Busy,
+    /// Something was written to it, and it could not be asked whether it is open: a path above it is owed.
+    Unseen,
 }
 
 /// Why a run ended before its end. The destination is in a good state, the checkpoint must not move.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
     #[error(
-        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; they were not removed. \
-         `syncd apply --dry-run --explain` shows them with their reasons; if they are right, allow more"
+        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. \
+         `syncd apply --dry-run --explain` shows them with their reasons; if they are right, give a larger --max-delete",
+        so_far(*.removed)
     )]
-    Deletes { deletes: u64, limit: u64 },
-    #[error("the source root was replaced during the run: it was {was}, it is {now}; nothing was removed since")]
-    OtherRoot { was: String, now: String },
+    Deletes {
+        deletes: u64,
+        limit: u64,
+        /// What was removed before, in the same run.
+        removed: u64,
+    },
+    #[error("the source root was replaced during the run: it was {was}, it is {is}; nothing was removed since")]
+    OtherRoot { was: String, is: String },
     #[error("the source root is gone, or is no directory any more; nothing was removed since. Is it mounted?")]
     NoRoot,
     #[error("the {side} store does not answer")]
@@ -124,6 +134,13 @@ pub enum Stop {
     Spool(#[from] std::io::Error),
     #[error("a task of the run failed")]
     Task(#[from] tokio::task::JoinError),
+}
+
+fn so_far(removed: u64) -> String {
+    match removed {
+        0 => "nothing was removed".to_owned(),
+        removed => format!("only {removed} that stood in the way of something else were removed"),
+    }
 }
 
 /// One run between two stores. `part` may be called any number of times, then `finish` once.
@@ -148,16 +165,19 @@ struct Shared {
     aside: Mutex<Vec<moves::Aside>>,
     /// What an earlier run had put aside is among it.
     adopted: AtomicBool,
-    /// Other names of files that were copied a moment after they were written.
-    fresh: Mutex<HashSet<RelPath>>,
     /// Files whose removal was allowed.
     allowed_files: AtomicU64,
-    /// What the source root is known by.
-    root: OnceCell<String>,
-    watched: OnceCell<Vec<RelPath>>,
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
+    /// The written files that the part names: of those below a path that is owed nobody asked whether they are open.
+    written: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// Where the part's renames lead from and to.
+    ends: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// `Options::fresh`, and where the part's renames may have taken them.
+    fresh: Mutex<Arc<HashSet<RelPath>>>,
+    /// The identity of the source root when the run began.
+    root: OnceCell<String>,
     /// Set while what was put off is done.
     finishing: AtomicBool,
 }
@@ -199,11 +219,12 @@ impl Run {
                 dir_times: Mutex::default(),
                 aside: Mutex::default(),
                 adopted: AtomicBool::new(false),
-                fresh: Mutex::default(),
                 allowed_files: AtomicU64::new(0),
-                root: OnceCell::new(),
-                watched: OnceCell::new(),
                 carried: Mutex::default(),
+                written: Mutex::default(),
+                ends: Mutex::default(),
+                fresh: Mutex::default(),
+                root: OnceCell::new(),
                 finishing: AtomicBool::new(false),
             }),
         }
@@ -213,13 +234,6 @@ impl Run {
     #[must_use]
     pub fn rooted(self, identity: String) -> Self {
         let _: Result<(), _> = self.shared.root.set(identity);
-        self
-    }
-
-    /// For files that are watched, whether or not `names` will name them: a rename gives them another name.
-    #[must_use]
-    pub fn watching(self, files: Vec<RelPath>) -> Self {
-        let _: Result<(), _> = self.shared.watched.set(files);
         self
     }
 
@@ -237,10 +251,15 @@ impl Run {
         shared.check_root().await?;
         let routes = Routes::of(names.hints());
         names.follow_written(|path| routes.forward(path));
-        shared.follow_watched(&mut names, &routes);
-        self.adopt_aside(&names).await;
-        self.do_moves(&names).await;
+        *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
         let renamed = Arc::new(Renamed::of(&names));
+        *lock(&shared.ends) = Arc::new(renamed.ends.clone());
+        *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &routes));
+        self.adopt_aside(&names).await;
+        if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
+            lock(&renamed.twins).doubt_all(); // nobody knows what the run before moved where
+        }
+        self.do_moves(&names).await;
         shared.clone().walk(&names, &renamed).await?;
         self.check_twins(&renamed).await?;
         shared.clone().settle_postponed(&renamed).await
@@ -306,6 +325,12 @@ impl Run {
     }
 }
 
+/// The paths, and where renames may have taken them.
+fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
+    let further = paths.iter().flat_map(|path| routes.forward(path));
+    paths.iter().cloned().chain(further).collect()
+}
+
 /// The ends of a part's renames, and the files seen below them.
 struct Renamed {
     ends: BTreeSet<RelPath>,
@@ -343,6 +368,12 @@ impl Shared {
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.owed_paths, 1);
         self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
+        let written = lock(&self.written).clone();
+        let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
+        below.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
+        if self.is_fresh(path) || self.meets_rename(path) {
+            self.watch(path, Watch::Fresh, why)?; // what a move brought there is still to be compared
+        }
         self.tell(path, Did::Owe { reason: reason.to_owned() }, why);
         Ok(())
     }
@@ -365,32 +396,33 @@ impl Shared {
             Watch::Open => "a writer has it open",
             Watch::Fresh => "it changed a moment before it was copied",
             Watch::Busy => "it changed each time that it was read",
+            Watch::Unseen => "it was written to, and something above it could not be settled",
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
     }
 
-    /// No line says again that a file is open, or was copied a moment after it was written, when a directory above it is
-    /// renamed.
-    fn follow_watched(&self, names: &mut Names, routes: &Routes) {
-        for path in self.watched.get().into_iter().flatten() {
-            let others = routes.forward(path);
-            if !others.is_empty() {
-                names.add_written(path);
-            }
-            others.iter().for_each(|other| names.add_written(other));
-        }
-        lock(&self.fresh).extend(self.options.fresh.iter().flat_map(|path| routes.forward(path)));
+    /// Size and time prove nothing about the path, or about what is above it.
+    fn is_fresh(&self, path: &RelPath) -> bool {
+        let fresh = lock(&self.fresh).clone();
+        !fresh.is_empty() && path.ancestors().any(|at| fresh.contains(&at))
+    }
+
+    /// At, below or above an end of a rename of this part.
+    fn meets_rename(&self, path: &RelPath) -> bool {
+        let ends = lock(&self.ends).clone();
+        let below = ends.range(path.clone()..).next().is_some_and(|end| end.is_within(path));
+        below || path.ancestors().any(|at| ends.contains(&at))
     }
 
     /// Stops if the source root is not the one that the run began with.
     async fn check_root(&self) -> Result<(), Stop> {
-        let now = self.again(|| self.source.identity()).await.map_err(|cause| match cause.kind {
+        let is = self.again(|| self.source.identity()).await.map_err(|cause| match cause.kind {
             ErrorKind::NotFound => Stop::NoRoot,
             _ => Stop::Unreachable { side: "source", cause },
         })?;
-        let was = self.root.get_or_init(|| async { now.clone() }).await.clone();
-        if was == now { Ok(()) } else { Err(Stop::OtherRoot { was, now }) }
+        let was = self.root.get_or_init(|| async { is.clone() }).await.clone();
+        if was == is { Ok(()) } else { Err(Stop::OtherRoot { was, is }) }
     }
 
     fn put_off(&self, what: PutOff) -> Result<(), Stop> {

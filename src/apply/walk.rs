@@ -26,6 +26,8 @@ const LOOKS_MAX: usize = 32;
 /// From how many names on a listing of their directory may be cheaper than asking for each.
 const LISTED_FROM: usize = 8;
 
+const BOTH: &str = "the source has keys below this one: it is both an object and a prefix";
+
 /// What both sides show at one path.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pair {
@@ -143,8 +145,8 @@ impl Shared {
         place.why = node.line().cloned().or(place.why);
         if node.is_deep() {
             place.written = Arc::new(written_below(&place.path, node));
-            let (shared, path) = (self.clone(), place);
-            crew.spawn(async move { shared.deep(path, pair).await }).await?;
+            let shared = self.clone();
+            crew.spawn(async move { shared.deep_named(place, pair).await }).await?;
             return Ok(Vec::new());
         }
         match &pair.source {
@@ -181,20 +183,14 @@ impl Shared {
     async fn owe_hidden(&self, place: &Place, node: &Node) -> Result<(), Stop> {
         for path in named_below(&place.path, node) {
             if !matches!(self.look(&self.source, &path).await, Ok(None)) {
-                self.owe(
-                    &path,
-                    "the source has an object above this key: it is both an object and a prefix",
-                    place.line(),
-                )?;
+                self.owe(&path, "the source has an object above this key", place.line())?;
             }
         }
         Ok(())
     }
 
     async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
-        let Some(made) = self.make_dir(&place, &pair).await? else {
-            return self.watch_written(&place, &written_below(&place.path, node)).map(|()| Vec::new());
-        };
+        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(Vec::new()) };
         if node.children().len() == 0 && !made.acted {
             return Ok(Vec::new());
         }
@@ -216,10 +212,7 @@ impl Shared {
                 (Ok(source), Ok(destination)) => {
                     visits.push(Visit { place: child, node, pair: Pair { source, destination } });
                 }
-                (Err(error), _) | (_, Err(error)) => {
-                    self.owe_error(&child.path, error, child.line()).await?;
-                    self.watch_written(&child, &written_below(&child.path, node))?;
-                }
+                (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
             }
         }
         Ok(visits)
@@ -291,6 +284,24 @@ impl Shared {
         found
     }
 
+    /// The same for a path that no listing of its directory showed, and that may be both an object and a prefix.
+    pub(super) async fn deep_named(self: Arc<Self>, place: Place, pair: Pair) -> Result<bool, Stop> {
+        let is_leaf = pair.source.as_ref().is_some_and(|source| !source.is_dir());
+        if is_leaf && !self.source.capabilities().tree && self.has_below(&place.path).await {
+            return self.owe(&place.path, BOTH, place.line()).map(|()| false);
+        }
+        self.deep(place, pair).await
+    }
+
+    /// Whether a listing of a path of the source shows anything, or fails.
+    async fn has_below(&self, path: &RelPath) -> bool {
+        let first = self.again(|| async { self.source.list(path).next().await.transpose() }).await;
+        match first {
+            Ok(first) => first.is_some(),
+            Err(error) => error.kind != ErrorKind::NotFound,
+        }
+    }
+
     /// Settles a path and everything below it; true if that changed anything.
     pub(super) fn deep(self: Arc<Self>, place: Place, pair: Pair) -> BoxFuture<'static, Result<bool, Stop>> {
         async move {
@@ -318,15 +329,12 @@ impl Shared {
 
     async fn deep_dir(self: Arc<Self>, place: Place, mut pair: Pair) -> Result<bool, Stop> {
         if let Err(error) = self.complete(&place.path, &mut pair).await {
-            self.owe_error(&place.path, error, place.line()).await?;
-            return self.watch_written(&place, &place.written).map(|()| false);
+            return self.owe_error(&place.path, error, place.line()).await.map(|()| false);
         }
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
             return self.watch(&place.path, Watch::Busy, place.line()).map(|()| false);
         }
-        let Some(made) = self.make_dir(&place, &pair).await? else {
-            return self.watch_written(&place, &place.written).map(|()| false);
-        };
+        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(false) };
         let below = match self.both_listings(&place, made.existed).await {
             Ok(below) => below,
             Err(error) => return self.lost_listing(&place, error).await.map(|()| made.acted),
@@ -355,14 +363,7 @@ impl Shared {
         if gone {
             return self.remove_later(&place.path, place.line());
         }
-        self.owe_error(&place.path, error, place.line()).await?;
-        self.watch_written(place, &place.written)
-    }
-
-    /// Files below (or at) a path that is owed: it will be looked at again, but no line will say again that they were written.
-    fn watch_written(&self, place: &Place, written: &BTreeSet<RelPath>) -> Result<(), Stop> {
-        let mut below = written.iter().filter(|path| path.is_within(&place.path));
-        below.try_for_each(|path| self.watch(path, Watch::Busy, place.line()))
+        self.owe_error(&place.path, error, place.line()).await
     }
 
     async fn both_listings(&self, place: &Place, existed: bool) -> Result<Merged, StoreError> {
@@ -388,7 +389,7 @@ impl Shared {
     /// What cannot be named is owed at its directory's path, with its own spelling in the reason.
     fn owe_odd(&self, place: &Place, side: &str, odd: &Odd) {
         let name = odd.name.escape_ascii();
-        let reason = format!("the {side} holds {name:?} here: {}", odd.reason);
+        let reason = format!("the {side} holds \"{name}\" here: {}", odd.reason);
         let path = place.path.join(&odd.name).unwrap_or_else(|_| place.path.clone());
         if let Err(error) = self.owe(&path, &reason, place.line()) {
             tracing::error!(%path, %error, "an owed path could not be noted");
@@ -404,7 +405,8 @@ impl Shared {
             return Ok(());
         }
         if !self.acts() {
-            return self.tell_difference(&place.path, Did::SetAttrs, place.line());
+            let told = !differ || pair.destination.is_none(); // as a directory to be made
+            return if told { Ok(()) } else { self.tell_difference(&place.path, Did::SetAttrs, place.line()) };
         }
         if differ && pair.destination.as_ref().is_some_and(Meta::is_dir) {
             add(&self.tally.attrs_paths, 1);
@@ -496,7 +498,7 @@ struct Made {
     acted: bool,
 }
 
-fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
+pub(super) fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
     let mut written = BTreeSet::new();
     node.visit(path, &mut |path, node| {
         if node.is_written() {

@@ -46,6 +46,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// What was typed.
+    ///
+    /// # Errors
+    ///
+    /// It makes no sense, or it asks for help or the version: then that is what the error says.
+    pub fn typed() -> Result<Self, clap::Error> {
+        Self::try_parse()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Copy everything once, in restartable steps; what changes meanwhile is replayed by the first window.

@@ -109,7 +109,8 @@ impl Memory {
         self.shared.state().failures.push((op, path.clone(), kind));
     }
 
-    /// Calls `hook` before every call, with the method and the path (once for each path of a `remove`); an answer is the call's failure.
+    /// Calls `hook` before every call, with the method and the path (once for each path of a `remove`), and as `piece` before
+    /// each piece of a large file that is read; an answer is the call's failure.
     ///
     /// The hook may change the store with [`Memory::write`] and its like, and must not await its methods.
     pub fn on_call(&self, hook: impl FnMut(&str, &RelPath) -> Option<ErrorKind> + Send + 'static) {
@@ -250,7 +251,7 @@ impl Store for Memory {
         let body = if bytes.len() <= PIECE_BYTES {
             Body::Whole(bytes)
         } else {
-            Body::Stream(pieces(bytes).map(|piece| Ok(Chunk::Data(piece))).chain(self.proof(path, &meta)).boxed())
+            Body::Stream(self.chunks(path, bytes).chain(self.proof(path, &meta)).boxed())
         };
         Ok(Read { meta, body })
     }
@@ -326,6 +327,14 @@ impl Store for Memory {
 }
 
 impl Memory {
+    fn chunks(&self, path: &RelPath, bytes: Bytes) -> impl futures::Stream<Item = Result<Chunk, StoreError>> + use<> {
+        let (store, path) = (self.clone(), path.clone());
+        pieces(bytes).map(move |piece| match store.shared.may_fail("piece", &path) {
+            Ok(()) => Ok(Chunk::Data(piece)),
+            Err(error) => Err(StoreError { op: "read", ..error }),
+        })
+    }
+
     /// Nothing, or an error if the file at `path` is no longer the version `meta`.
     fn proof(&self, path: &RelPath, meta: &Meta) -> impl futures::Stream<Item = Result<Chunk, StoreError>> + use<> {
         let (store, path, tag) = (self.clone(), path.clone(), meta.tag.clone());

@@ -204,7 +204,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(2));
     }
     began.elapsed()
 }
