@@ -451,6 +451,8 @@ impl<'a> Looks<'a> {
 pub struct Twins {
     renamed_names: HashSet<Box<[u8]>>,
     seen: HashMap<u64, u8>,
+    /// Files were seen of which a listing does not tell the time: each may be the twin of any of its size.
+    untimed: bool,
     overflow: bool,
 }
 
@@ -468,6 +470,7 @@ impl Twins {
             |meta: &Meta| (meta.kind == Kind::File && meta.len > 0).then_some((meta.len, whole(meta.mtime, unit)));
         let (one, other) = (source.and_then(key), destination.and_then(key));
         for version in [one, other.filter(|other| one != Some(*other))].into_iter().flatten() {
+            self.untimed |= version.1.is_none();
             self.count(&version);
             self.count(&(version, name));
         }
@@ -476,9 +479,13 @@ impl Twins {
     /// True if size and time do not tell this file from another one below the renamed names.
     #[must_use]
     pub fn has_twin(&self, name: &[u8], meta: &Meta, unit: i64) -> bool {
-        let version = (meta.len, whole(meta.mtime, unit));
-        let key = if self.renamed_names.contains(name) { hash(&version) } else { hash(&(version, name)) };
-        self.overflow || self.seen.get(&key).is_some_and(|count| *count > 1)
+        let seen = |time: Option<i64>| {
+            let version = (meta.len, time);
+            let key = if self.renamed_names.contains(name) { hash(&version) } else { hash(&(version, name)) };
+            self.seen.get(&key).copied().unwrap_or(0)
+        };
+        let time = whole(meta.mtime, unit);
+        self.overflow || seen(time) > 1 || (time.is_some() && seen(None) > 0)
     }
 
     /// From now on every file counts as having a twin.
@@ -489,7 +496,7 @@ impl Twins {
     /// True if [`Twins::has_twin`] could be true for anything.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.overflow || self.seen.values().any(|count| *count > 1)
+        self.overflow || self.untimed || self.seen.values().any(|count| *count > 1)
     }
 
     fn count(&mut self, key: &impl Hash) {

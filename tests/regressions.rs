@@ -528,6 +528,16 @@ async fn a_directory_that_comes_back_while_it_is_listed_is_not_owed() {
 }
 
 #[tokio::test]
+async fn a_twin_is_found_out_where_listings_do_not_tell_times() {
+    let world = World { destination: Memory::flat(), ..World::new() };
+    world.source.write(&path("b/x"), "B");
+    world.destination.write(&path("a/x"), "B");
+    world.destination.write(&path("b/x"), "A");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
 async fn a_file_gone_when_asked_whether_it_is_open_is_looked_at_again() {
     let world = World::new();
     for store in [&world.source, &world.destination] {
@@ -542,5 +552,16 @@ async fn a_file_gone_when_asked_whether_it_is_open_is_looked_at_again() {
     });
     world.apply(&["write f"], options()).await.expect("applies");
     assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_a_directory_took_the_place_of_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("a"), "B");
+    world.source.write(&path("b/x/new"), "new");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b/x"), "B");
+    world.apply(&["rename b/x a", "write b/x/new"], options()).await.expect("applies");
     world.assert_equal();
 }

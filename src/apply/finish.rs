@@ -41,6 +41,18 @@ struct Removal {
     why: Option<Line>,
 }
 
+/// What is below another path goes with that.
+fn keep_topmost<T>(paths: &mut BTreeMap<RelPath, T>) {
+    let mut top: Option<RelPath> = None;
+    paths.retain(|path, _| {
+        let covered = top.as_ref().is_some_and(|top| path.is_within(top));
+        if !covered {
+            top = Some(path.clone());
+        }
+        !covered
+    });
+}
+
 impl Shared {
     pub(super) async fn finish(self: Arc<Self>) -> Result<(), Stop> {
         self.allow_aside().await?;
@@ -87,14 +99,7 @@ impl Shared {
                 PutOff::Remove { path, why } => drop(late.removals.insert(path, why)),
             }
         }
-        let mut top: Option<RelPath> = None;
-        late.removals.retain(|path: &RelPath, _| {
-            let covered = top.as_ref().is_some_and(|top| path.is_within(top));
-            if !covered {
-                top = Some(path.clone());
-            }
-            !covered
-        });
+        keep_topmost(&mut late.removals);
         Ok(late)
     }
 
@@ -110,6 +115,15 @@ impl Shared {
 
     async fn publish(self: &Arc<Self>, files: BTreeMap<RelPath, Publication>) -> Result<(), Stop> {
         let each = futures::stream::iter(files).map(|(path, publication)| self.clone().settle_again(path, publication));
+        each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
+    }
+
+    pub(super) async fn settle_postponed(self: Arc<Self>, renamed: &super::Renamed) -> Result<(), Stop> {
+        let mut postponed: BTreeMap<RelPath, Option<Line>> =
+            lock(&renamed.postponed).drain()?.collect::<Result<_, _>>()?;
+        keep_topmost(&mut postponed);
+        let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false });
+        let each = futures::stream::iter(postponed).map(again);
         each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
     }
 

@@ -78,6 +78,10 @@ impl Shared {
         if !self.acts() {
             return self.say(leaf, action, source, there).await;
         }
+        let destroys = decision.clear || action == Action::Copy;
+        if destroys && there.is_some() && self.postpone(&leaf.place, decision.clear).await? {
+            return Ok(Tried::Settled { acted: false });
+        }
         if decision.clear
             && let Some(there) = there
             && !self.clear(&leaf.place, there).await?

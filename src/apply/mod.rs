@@ -261,7 +261,8 @@ impl Run {
         }
         self.do_moves(&names).await;
         shared.clone().walk(&names, &renamed).await?;
-        self.check_twins(&renamed).await
+        self.check_twins(&renamed).await?;
+        shared.clone().settle_postponed(&renamed).await
     }
 
     /// Does what was put off: publishes, removes, sets directory times, and returns once all is durable.
@@ -334,6 +335,8 @@ fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
 struct Renamed {
     ends: BTreeSet<RelPath>,
     twins: Mutex<Twins>,
+    /// What is settled when no file is doubtful any more.
+    postponed: Mutex<Spool<(RelPath, Option<Line>)>>,
     /// Set for the second look, in which a file with a twin is compared byte by byte.
     doubtful: AtomicBool,
 }
@@ -341,7 +344,8 @@ struct Renamed {
 impl Renamed {
     fn of(names: &Names) -> Self {
         let ends = names.hints().iter().flat_map(|hint| [hint.from.clone(), hint.to.clone()]).collect();
-        Self { ends, twins: Mutex::new(Twins::among(names.hints())), doubtful: AtomicBool::new(false) }
+        let twins = Mutex::new(Twins::among(names.hints()));
+        Self { ends, twins, postponed: Mutex::default(), doubtful: AtomicBool::new(false) }
     }
 
     /// Ends that lie below no other.

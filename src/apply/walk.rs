@@ -121,6 +121,18 @@ impl Shared {
         Ok(Pair { source, destination })
     }
 
+    /// Below renamed names nothing that the destination holds is replaced before all is known that could be a twin there, and
+    /// every doubt is gone: what is replaced may be what gives rise to one, and a crash would leave no trace of it.
+    pub(super) async fn postpone(&self, place: &Place, clear: bool) -> Result<bool, Stop> {
+        if place.below_rename {
+            if clear && !place.renamed.doubtful.load(Ordering::SeqCst) {
+                self.see_twins(&place.path, place.path.name(), &place.renamed).await;
+            }
+            lock(&place.renamed.postponed).push((place.path.clone(), place.line().cloned()))?;
+        }
+        Ok(place.below_rename)
+    }
+
     /// Both looks, or `None` if one failed and the path is owed.
     pub(super) async fn look_at_both(&self, path: &RelPath) -> Result<Option<Pair>, Stop> {
         let looks = futures::join!(self.look(&self.source, path), self.look(&self.destination, path));
@@ -181,9 +193,7 @@ impl Shared {
     }
 
     async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
-        let Some(made) = self.make_dir(&place, &pair).await? else {
-            return self.watch_written(&place, &written_below(&place.path, node)).map(|()| Vec::new());
-        };
+        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(Vec::new()) };
         if node.children().len() == 0 && !made.acted {
             return Ok(Vec::new());
         }
@@ -205,10 +215,7 @@ impl Shared {
                 (Ok(source), Ok(destination)) => {
                     visits.push(Visit { place: child, node, pair: Pair { source, destination } });
                 }
-                (Err(error), _) | (_, Err(error)) => {
-                    self.owe_error(&child.path, error, child.line()).await?;
-                    self.watch_written(&child, &written_below(&child.path, node))?;
-                }
+                (Err(error), _) | (_, Err(error)) => self.owe_error(&child.path, error, child.line()).await?,
             }
         }
         Ok(visits)
@@ -467,6 +474,9 @@ impl Shared {
         if !self.acts() {
             self.tell_difference(&place.path, Did::MakeDir, place.line())?;
             return Ok(Some(Made { existed: false, acted: true }));
+        }
+        if decision.clear && self.postpone(place, true).await? {
+            return Ok(None);
         }
         if decision.clear
             && let Some(there) = there
