@@ -234,7 +234,7 @@ mod tests {
 
     /// As the local store makes them: whoever asks again after the end panics.
     fn body(chunks: &[Chunk]) -> Body {
-        let chunks = chunks.to_vec().into_iter();
+        let chunks = Vec::from(chunks).into_iter();
         let unfolded = stream::unfold(chunks, |mut chunks| async move { Some((Ok(chunks.next()?), chunks)) });
         Body::Stream(unfolded.boxed())
     }
