@@ -11,7 +11,8 @@ fn main() -> ExitCode {
     };
     cli::start_logging(&cli);
     raise_descriptors();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().max_blocking_threads(blocking_threads()).enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(cli::run(cli)),
         Err(error) => {
@@ -19,6 +20,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Calls of a local file system that run at one time. Threads beyond what the cores can serve only wake each other: with 16
+/// instead of tokio's 512 an import of small files takes a third less processor time on two cores.
+fn blocking_threads() -> usize {
+    8 * std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
 /// Each file in flight holds up to two descriptors on each side, and hundreds are in flight; the soft limit of 1,024 that

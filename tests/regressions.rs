@@ -130,7 +130,7 @@ impl World {
             state: Arc::new(State::open(dir).expect("opens")),
             settings: Settings::default(),
             events: Arc::new(|_| {}),
-            now: chrono::Utc::now,
+            now: syncd::clock::now,
         }
     }
 }
@@ -144,7 +144,7 @@ fn owed(state: &State) -> Vec<String> {
 }
 
 fn watch(state: &State, text: &str, reason: Watch) {
-    state.watch(&path(text), Watched { reason, since: chrono::Utc::now(), tried: None }).expect("notes");
+    state.watch(&path(text), Watched { reason, since: syncd::clock::now(), tried: None }).expect("notes");
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn an_import_made_again_forgets_nothing_that_is_owed_or_watched() {
     world.source.set_open(&path("f"), true);
     watch(&job.state, "f", Watch::Open);
     world.destination.write(&path("gone"), "1");
-    let line = Owed { reason: "permission denied".into(), since: chrono::Utc::now(), tried: None, line: None };
+    let line = Owed { reason: "permission denied".into(), since: syncd::clock::now(), tried: None, line: None };
     job.state.owe(&path("gone"), line).expect("notes");
     job.import(None).await.expect("imports again");
     assert_eq!((watched(&job.state), owed(&job.state)), (vec!["f".to_owned()], vec!["gone".to_owned()]));

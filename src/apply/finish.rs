@@ -247,7 +247,11 @@ impl Shared {
 
     /// Removes what stands at a path where a file or directory of the source has to go; false if it could not be, and the
     /// path is owed.
-    pub(super) async fn clear(&self, path: &RelPath, there: &Meta, why: Option<&Line>) -> Result<bool, Stop> {
+    pub(super) async fn clear(&self, place: &super::walk::Place, there: &Meta) -> Result<bool, Stop> {
+        let (path, why) = (&place.path, place.line());
+        if place.below_rename {
+            self.see_twins(path, path.name(), &place.renamed).await;
+        }
         let files = match self.count_files(path, there).await {
             Ok(files) => files,
             Err(error) => return self.owe_error(path, error, why).await.map(|()| false),

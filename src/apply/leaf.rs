@@ -80,7 +80,7 @@ impl Shared {
         }
         if decision.clear
             && let Some(there) = there
-            && !self.clear(&leaf.place.path, there, leaf.place.line()).await?
+            && !self.clear(&leaf.place, there).await?
         {
             return Ok(Tried::Settled { acted: false });
         }

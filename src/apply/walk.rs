@@ -470,7 +470,7 @@ impl Shared {
         }
         if decision.clear
             && let Some(there) = there
-            && !self.clear(&place.path, there, place.line()).await?
+            && !self.clear(place, there).await?
         {
             return Ok(None);
         }
