@@ -4,7 +4,7 @@
 use crate::scope::{Effect, Scope, Scoped};
 use crate::tail::{Block, Follows};
 use crate::zone::Zone;
-use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDateTime, SubsecRound, TimeDelta, Utc};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,6 +17,9 @@ pub const BAD_KEPT: usize = 1000;
 
 /// What one core takes at a time, about.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// How far a time may be ahead of the clock before that is worth a word: clocks differ, and a log grows while it is read.
+const AHEAD_MAX: TimeDelta = TimeDelta::minutes(1);
 
 /// What a line means.
 pub struct Meaning {
@@ -194,7 +197,8 @@ impl Row<'_> {
         let times = || parsed.entries.iter().map(|(_, entry)| self.meaning.utc(entry.time));
         let latest = parsed.last_time.map(|time| self.meaning.utc(time));
         let last = latest.filter(credible).or_else(|| times().filter(credible).max());
-        self.crop.tally.future = times().filter(|time| !credible(time)).count() as u64;
+        let strange = |time: &DateTime<Utc>| self.meaning.now.is_some_and(|now| *time > now + AHEAD_MAX);
+        self.crop.tally.future = times().filter(strange).count() as u64;
         self.crop.last_time = latest;
         self.crop.tally.last = last;
     }
