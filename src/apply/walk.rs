@@ -193,7 +193,7 @@ impl Shared {
     }
 
     async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
-        let Some(made) = self.make_dir(&place, &pair).await? else { return Ok(Vec::new()) };
+        let Entry::Made(made) = self.make_dir(&place, &pair).await? else { return Ok(Vec::new()) };
         if node.children().len() == 0 && !made.acted {
             return Ok(Vec::new());
         }
@@ -364,8 +364,10 @@ impl Shared {
             if !pair.source.as_ref().is_some_and(Meta::is_dir) {
                 return Ok(None);
             }
-            let Some(made) = self.make_dir(place, pair).await? else {
-                return self.watch_written(place, &place.written).map(|()| None);
+            let made = match self.make_dir(place, pair).await? {
+                Entry::Made(made) => made,
+                Entry::Postponed => return Ok(None),
+                Entry::Owed => return self.watch_written(place, &place.written).map(|()| None),
             };
             match self.both_listings(place, made.existed).await {
                 Ok(below) => return Ok(Some((made, below))),
@@ -462,36 +464,36 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes sure that the destination has a directory here; `None` if it could not be had and the path is owed.
-    async fn make_dir(&self, place: &Place, pair: &Pair) -> Result<Option<Made>, Stop> {
+    /// Makes sure that the destination has a directory here, as far as that can be had now.
+    async fn make_dir(&self, place: &Place, pair: &Pair) -> Result<Entry, Stop> {
         add(&self.tally.settled_paths, 1);
         let (source, there) = (pair.source.as_ref(), pair.destination.as_ref());
         let decision = settle::decide(source, there, self.destination.capabilities(), settle::Trust::FULL);
         if decision.action != Action::MakeDir {
             let acted = decision.action == Action::SetAttrs;
-            return Ok(Some(Made { existed: true, acted }));
+            return Ok(Entry::Made(Made { existed: true, acted }));
         }
         if !self.acts() {
             self.tell_difference(&place.path, Did::MakeDir, place.line())?;
-            return Ok(Some(Made { existed: false, acted: true }));
+            return Ok(Entry::Made(Made { existed: false, acted: true }));
         }
         if decision.clear && self.postpone(place, true).await? {
-            return Ok(None);
+            return Ok(Entry::Postponed);
         }
         if decision.clear
             && let Some(there) = there
             && !self.clear(place, there).await?
         {
-            return Ok(None);
+            return Ok(Entry::Owed);
         }
         let wanted = settle::writable(source.expect("a directory is made where the source has one"));
         match self.again(|| self.destination.mkdir(&place.path, &wanted)).await {
             Ok(()) => {
                 add(&self.tally.made_dirs, 1);
                 self.tell(&place.path, Did::MakeDir, place.line());
-                Ok(Some(Made { existed: false, acted: true }))
+                Ok(Entry::Made(Made { existed: false, acted: true }))
             }
-            Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| None),
+            Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| Entry::Owed),
         }
     }
 
@@ -515,6 +517,14 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether the destination has the directory now.
+enum Entry {
+    Made(Made),
+    /// What stands in the way may be a twin: it is looked at again when that is known.
+    Postponed,
+    Owed,
 }
 
 /// What became of a directory.
