@@ -94,7 +94,10 @@ pub async fn files_held_open(cluster: &Hdfs, minio: &Minio) {
         if window == 1 {
             client.rename("/held/old", "/held/new", false).await.expect("renames");
         }
-        each(&mut copies, async |copy| copy.round().await.map(drop).expect("a window")).await;
+        // A log that rotates while it is read is read in the next pass, and the line of the rename may stand in it.
+        for _ in 0..3 {
+            each(&mut copies, async |copy| copy.round().await.map(drop).expect("a window")).await;
+        }
         for copy in &copies {
             nothing_half_written(copy, window).await;
         }
