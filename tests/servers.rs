@@ -296,15 +296,27 @@ fn names_of_java(cluster: &Cluster) {
                     dirs.push(path);
                     continue;
                 }
-                let read = bytes(&store, &path, &entry.meta).await.map(|bytes| bytes.len() as u64);
-                // A truncated file is under construction until its last block is cut.
-                let open = matches!(&read, Err(error) if error.kind == ErrorKind::Open);
-                assert!(open || read.is_ok_and(|len| len == entry.meta.len), "{path}");
+                assert!(reads_whole(&store, &path).await, "{path}");
                 files += 1;
             }
         }
         assert!(files > 10, "{files} files: {summary}");
     });
+}
+
+/// A truncated file is under construction until its last block is cut, which changes it once more: then it is looked at
+/// again. True if it was read whole, or is open.
+async fn reads_whole(store: &Hdfs, path: &RelPath) -> bool {
+    for _ in 0..20 {
+        let Some(meta) = store.lookup(path).await.expect("a look") else { return false };
+        match bytes(store, path, &meta).await {
+            Ok(bytes) => return bytes.len() as u64 == meta.len,
+            Err(error) if error.kind == ErrorKind::Open => return true,
+            Err(error) if error.kind.is_transient() => {}
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+    false
 }
 
 fn leftovers(cluster: &Cluster) {
