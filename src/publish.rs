@@ -38,11 +38,6 @@ impl Publish {
         let path = path.as_str()?;
         self.0.iter().rposition(|patterns| patterns.is_match(path))
     }
-
-    #[must_use]
-    pub fn ranks(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl Default for Publish {
