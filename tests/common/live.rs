@@ -58,7 +58,7 @@ pub async fn concurrent_writers(cluster: &Hdfs, minio: &Minio) {
     }
     let summary = writers.stop();
     each(&mut copies, async |copy| copy.round().await.map(drop).expect("the last window")).await;
-    close_what_they_left_open(&client, "/live", &copies).await;
+    close_what_they_left_open(&client, "/live").await;
     each(&mut copies, async |copy| copy.come_to_rest().await).await;
     let source = walk::hdfs(&client, "/live").await;
     for copy in &mut copies {
@@ -200,6 +200,7 @@ pub async fn the_program(cluster: &Hdfs, minio: &Minio) {
     writers(cluster, "/program", "150", "2");
     let pass = ["run", "--once", "--audit-log-dir", &logs, "--change-log-dir", &at("changes")];
     let said = syncd(&[&pass[..], &["--log-timezone", TIMEZONE]].concat());
+    close_what_they_left_open(&client, "/program").await;
     // A truncated file is open until its last block is cut, which the DataNode does in its own time.
     until("a pass leaves nothing open", async || {
         !syncd(&[&pass[..], &["--log-timezone", TIMEZONE]].concat()).contains("still being written")
@@ -305,10 +306,9 @@ async fn write(client: &HdfsClient, path: &str, bytes: &[u8]) {
 
 /// A client whose close was refused, since another one was quicker, leaves its file open until its lease ends, after an hour.
 /// An operator ends it sooner, and no line says so.
-async fn close_what_they_left_open(client: &HdfsClient, root: &str, copies: &[Follower]) {
-    for path in copies.iter().flat_map(Follower::watched) {
-        // It may be gone.
-        let _: hdfs_native::Result<bool> = client.recover_lease(&format!("{root}/{path}")).await;
+async fn close_what_they_left_open(client: &HdfsClient, root: &str) {
+    for file in client.list_status(root, true).await.expect("nobody writes").into_iter().filter(|entry| !entry.isdir) {
+        client.recover_lease(&file.path).await.expect("a file");
     }
 }
 
