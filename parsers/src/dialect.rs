@@ -5,20 +5,104 @@ use crate::error::ParseError;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
 use crate::records::{self, End, Parsed};
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, TimeDelta};
 
-/// One audit-log format.
-///
-/// A dialect sees one *record* at a time: usually one line, without its newline. A format that does
-/// not escape newlines may spread one record over several lines; [`Dialect::begins`] tells where
-/// records may begin, and [`crate::records`] puts them together.
+/// How a log is cut into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// One record a line. A format that does not escape newlines may spread one over several lines;
+    /// [`Dialect::begins`] tells where records may begin.
+    Lines,
+    /// JSON objects one after another, with any white space or none between them. An object whose first member is an
+    /// array called `Records`, `records` or `Messages` is a wrapper: the elements of that array are the records.
+    Objects,
+    /// Lines with the same [`Dialect::event`] are one record: they are handed over together, in the order of the log,
+    /// with the newlines between them. Lines of other events may stand between.
+    Events,
+    /// One file is one record.
+    Files,
+}
+
+/// What the times of a log are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// UTC; so are times with an offset, which the dialect takes off.
+    Utc,
+    /// Of the server's zone, which the log does not name.
+    Local,
+    /// The same, and without a year: the dialect puts [`Clock::NO_YEAR`], and whoever knows when the file was written
+    /// finds the right one.
+    LocalWithoutYear,
+    /// Records carry none: the name of their file does, in UTC, see [`Dialect::time_of_file`].
+    OfFile,
+}
+
+impl Clock {
+    /// What stands for the year where a log has none: one with a 29th of February.
+    pub const NO_YEAR: i32 = 4;
+}
+
+/// In what order a log comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// One writer appends, about in the order of time: a later record is not older by more than this.
+    Appended(TimeDelta),
+    /// Objects that are whole when they appear, each with records of any time: usually of no more than this before.
+    /// Records may come twice.
+    Objects(TimeDelta),
+}
+
+/// Turns ids into paths, as far as the log itself tells what they are called. Sees the entries of one log in order.
+pub trait Resolve: Send {
+    /// Appends what `entry`, as the dialect gave it, means: with paths, or as a rescan.
+    fn resolve(&mut self, entry: Entry, out: &mut Vec<Entry>);
+}
+
+/// One audit-log format. Sees one *record* at a time, as [`crate::records`] puts it together.
 pub trait Dialect: Send + Sync {
     /// The name used in configuration and under `testdata/logs/`, for example `hdfs`.
     fn name(&self) -> &'static str;
 
+    fn framing(&self) -> Framing {
+        Framing::Lines
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Local
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::Appended(TimeDelta::seconds(1))
+    }
+
+    /// What may change without a record that says where, for people: one sentence each.
+    fn cannot_tell(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// True if a record may begin with this line. Where it is false the line can only go on with
-    /// the record before it.
+    /// the record before it. With other framings than lines: true if this looks like a record.
     fn begins(&self, line: &[u8]) -> bool;
+
+    /// For [`Framing::Events`]: which event a line belongs to.
+    fn event<'a>(&self, _line: &'a [u8]) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// The id that a record carries of its own, so that one that is delivered twice is known.
+    fn id<'a>(&self, _record: &'a [u8]) -> Option<&'a [u8]> {
+        None
+    }
+
+    /// For [`Clock::OfFile`]: the time that a file's name tells.
+    fn time_of_file(&self, _name: &str) -> Option<NaiveDateTime> {
+        None
+    }
+
+    /// `None` where paths need no resolving.
+    fn resolver(&self) -> Option<Box<dyn Resolve>> {
+        None
+    }
 
     /// Appends the entries that one complete record gives: none if it records no change (a read, a
     /// refused request), several if one request touched several paths, or if what is written can be
