@@ -6,9 +6,12 @@ pub mod error;
 mod field;
 pub mod hdfs;
 pub mod jindofs;
+mod object;
 pub mod path;
 pub mod records;
 mod sink;
+mod time;
+mod url;
 
 pub use change::{Change, Entry, Op};
 pub use dialect::Dialect;
