@@ -1,10 +1,15 @@
 //! The trait that every audit-log format implements, and the list of all of them.
 
+use crate::ceph_rgw::CephRgw;
 use crate::change::Entry;
+use crate::cloudtrail::CloudTrail;
 use crate::error::ParseError;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
+use crate::minio::MinIo;
 use crate::records::{self, End, Parsed};
+use crate::s3_access::S3Access;
+use crate::s3_event::S3Event;
 use chrono::{NaiveDateTime, TimeDelta};
 
 /// How a log is cut into records.
@@ -122,7 +127,8 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
+static ALL: [&dyn Dialect; 7] =
+    [&Hdfs { names: Names::Either }, &JindoFs, &S3Access, &CloudTrail, &S3Event, &MinIo, &CephRgw];
 
 /// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
 static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];

@@ -1,14 +1,20 @@
 //! Audit-log dialects: the bytes of one record in, changes out. No files, no clock, no async, no store.
 
+pub mod ceph_rgw;
 pub mod change;
+pub mod cloudtrail;
 pub mod dialect;
 pub mod error;
 mod field;
 pub mod hdfs;
 pub mod jindofs;
+mod json;
+pub mod minio;
 mod object;
 pub mod path;
 pub mod records;
+pub mod s3_access;
+pub mod s3_event;
 mod sink;
 mod time;
 mod url;
