@@ -108,6 +108,8 @@ struct Record<'a> {
     #[serde(borrow, default)]
     request_query: Option<Query<'a>>,
     #[serde(borrow, default)]
+    request_header: Option<Header<'a>>,
+    #[serde(borrow, default)]
     tags: Option<Tags<'a>>,
     #[serde(borrow, default)]
     access_key: Option<Text<'a>>,
@@ -152,6 +154,13 @@ struct Version<'a> {
 struct Query<'a> {
     #[serde(borrow, default, rename = "versionId")]
     version_id: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    /// The key is a prefix: all that begins with it is removed.
+    #[serde(borrow, default, rename = "X-Minio-Force-Delete")]
+    force_delete: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +250,7 @@ impl<'a> Record<'a> {
             Call::Batch => self.name_listed(Op::Delete, objects),
             Call::Bucket(op) => objects.bucket(op, bucket),
             Call::Extract => objects.rescan_bucket(bucket),
+            Call::Object(Op::Delete) if self.is_of_prefix() => objects.rescan_parent(bucket, object),
             // To remove a version may bring back the one before it.
             Call::Object(Op::Delete) if self.has_version() => objects.name(Op::Rescan, bucket, object),
             Call::Object(op) => objects.name(op, bucket, object),
@@ -285,6 +295,11 @@ impl<'a> Record<'a> {
         let tag = self.tags.as_ref().and_then(|tags| tags.put_object.as_ref()).map_or(&b""[..], Text::as_bytes);
         let rest = tag.strip_prefix(b"name=").and_then(|rest| rest.strip_prefix(key));
         rest.is_some_and(|rest| rest.starts_with(b",pool="))
+    }
+
+    fn is_of_prefix(&self) -> bool {
+        let force = self.request_header.as_ref().and_then(|header| header.force_delete.as_ref());
+        force.is_some_and(|force| force.as_bytes() == b"true")
     }
 
     fn has_version(&self) -> bool {
