@@ -5,6 +5,7 @@
 mod lines;
 mod make;
 mod manifest;
+mod memory;
 mod read;
 mod spool;
 
@@ -14,6 +15,7 @@ pub use read::{Applied, after, chain, changes, manifest};
 
 use crate::store::StoreError;
 use crate::tail::TailError;
+use crate::zone::Zone;
 use std::fmt;
 
 /// Why there is no window, or no trust in one.
@@ -31,6 +33,10 @@ pub enum ChangelogError {
     NoLines { files: usize },
     #[error("the format of the audit logs is not known: name it with --dialect")]
     UnknownDialect,
+    #[error(
+        "logs of the dialect {dialect} carry their times in UTC: leave --log-timezone {given} out, or name another --dialect"
+    )]
+    ZoneOfUtc { dialect: &'static str, given: Zone },
     #[error(transparent)]
     MostlyBad(Box<MostlyBad>),
     #[error(

@@ -9,7 +9,7 @@ mod read;
 mod survey;
 
 pub use read::{Block, Follows, Reader, Step};
-pub use survey::{LogFile, Seen, Survey, heads, survey};
+pub use survey::{Head, LogFile, Seen, Survey, heads, survey};
 
 use crate::store::{ErrorKind, Store, StoreError};
 use chrono::NaiveDateTime;
@@ -131,7 +131,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn undated(_head: &[u8]) -> Option<NaiveDateTime> {
+fn undated(_head: &Head) -> Option<NaiveDateTime> {
     None
 }
 

@@ -1,14 +1,16 @@
 //! Blocks of a log to lines of the change log, and what there was to count. Pure; uses all cores, and gives the same
 //! whatever their number.
 
+use super::memory::Memory;
 use crate::scope::{Effect, Scope, Scoped};
 use crate::tail::{Block, Follows};
-use crate::zone::Zone;
+use crate::zone::{self, Zone};
 use chrono::{DateTime, NaiveDateTime, SubsecRound, TimeDelta, Utc};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use syncd_parsers::dialect::{Clock, Delivery};
 use syncd_parsers::records::{self, Parsed};
 use syncd_parsers::{Change, Dialect, Entry, Op};
 
@@ -32,6 +34,15 @@ pub struct Meaning {
     pub until: Option<DateTime<Utc>>,
     /// Times after it do not say how far the log is known.
     pub now: Option<DateTime<Utc>>,
+}
+
+/// A log file, as far as its lines do not tell everything themselves.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its path in the log directory.
+    pub log: String,
+    /// When it was written last.
+    pub modified: Option<DateTime<Utc>>,
 }
 
 /// What came of some lines.
@@ -67,6 +78,8 @@ pub struct Tally {
     pub ignored: u64,
     pub outside: u64,
     pub odd: u64,
+    /// Records that came twice.
+    pub doubles: u64,
     /// Changes that are later than now.
     pub future: u64,
     pub counts: BTreeMap<Op, u64>,
@@ -85,27 +98,91 @@ pub struct Bad {
     pub text: String,
 }
 
-/// Reads what can be read now of a block of `log`.
-pub fn reap(meaning: &Meaning, log: &str, block: &Block) -> (Crop, Used) {
+/// Reads what can be read now of a block.
+pub fn reap(meaning: &Meaning, origin: &Origin, memory: &mut Memory, block: &Block) -> (Crop, Used) {
     let used = used(meaning.dialect, block);
-    let crop = reap_up_to(meaning, log, block, used.bytes);
-    let Some(stop) = crop.stop else { return (crop, used) };
-    // Once more, so that nothing after that line is counted.
+    let Some(stop) = meaning.until.and_then(|until| meaning.stop(origin, block, used.bytes, until)) else {
+        return (meaning.reap(origin, memory, block, used.bytes), used);
+    };
     let bytes = usize::try_from(stop - block.offset).unwrap_or(0);
-    (Crop { stop: Some(stop), ..reap_up_to(meaning, log, block, bytes) }, Used { bytes, open: 0 })
+    let crop = meaning.reap(origin, memory, block, bytes);
+    (Crop { stop: Some(stop), ..crop }, Used { bytes, open: 0 })
 }
 
-fn reap_up_to(meaning: &Meaning, log: &str, block: &Block, bytes: usize) -> Crop {
-    let ranges = records::split_for_parallel(&block.bytes[..bytes], bytes / PIECE_BYTES + 1);
-    let reap = |range: Range<usize>| {
-        let mut parsed = Parsed::default();
-        records::parse_range(meaning.dialect, &block.bytes, range, block.offset, end(block.follows), &mut parsed);
-        Row { meaning, log, crop: Crop::default() }.reap(&parsed)
-    };
-    let crops: Vec<Crop> = ranges.into_par_iter().map(reap).collect();
-    let mut all = Crop::default();
-    crops.into_iter().for_each(|crop| all.add(crop));
-    all
+impl Meaning {
+    fn reap(&self, origin: &Origin, memory: &mut Memory, block: &Block, bytes: usize) -> Crop {
+        let row = || Row { meaning: self, log: &origin.log, crop: Crop::default() };
+        let crops: Vec<Crop> = if memory.is_needed() {
+            let mut parsed = self.parse(origin, block, bytes, |parsed| (parsed, 0));
+            parsed.iter_mut().for_each(|(parsed, doubles)| *doubles = memory.pass(parsed));
+            parsed.into_par_iter().map(|(parsed, doubles)| row().reap(&parsed, doubles)).collect()
+        } else {
+            self.parse(origin, block, bytes, |parsed| row().reap(&parsed, 0))
+        };
+        let mut all = Crop::default();
+        crops.into_iter().for_each(|crop| all.add(crop));
+        all
+    }
+
+    /// Runs the dialect over a block on all cores.
+    fn parse<T: Send>(
+        &self,
+        origin: &Origin,
+        block: &Block,
+        bytes: usize,
+        then: impl Fn(Parsed) -> T + Sync + Send,
+    ) -> Vec<T> {
+        let ranges = records::split_for_parallel(self.dialect, &block.bytes[..bytes], bytes / PIECE_BYTES + 1);
+        let parse = |range: Range<usize>| {
+            let mut parsed = Parsed::default();
+            records::parse_range(self.dialect, &block.bytes, range, block.offset, end(block.follows), &mut parsed);
+            self.set_times(origin, &mut parsed);
+            then(parsed)
+        };
+        ranges.into_par_iter().map(parse).collect()
+    }
+
+    /// Where the first record begins that is of `until` or later. Where records of any time may follow, there is no such place.
+    fn stop(&self, origin: &Origin, block: &Block, bytes: usize, until: DateTime<Utc>) -> Option<u64> {
+        let is_later = |(_, entry): &&(u64, Entry)| self.utc(entry.time) >= until;
+        let first = |parsed: Parsed| parsed.entries.iter().find(is_later).map(|(offset, _)| *offset);
+        let is_in_order = matches!(self.dialect.delivery(), Delivery::Appended(_));
+        is_in_order.then(|| self.parse(origin, block, bytes, first)).into_iter().flatten().flatten().next()
+    }
+
+    /// Completes the times that the log itself does not tell.
+    fn set_times(&self, origin: &Origin, parsed: &mut Parsed) {
+        if matches!(self.dialect.clock(), Clock::Utc | Clock::Local) {
+            return;
+        }
+        parsed.entries.iter_mut().for_each(|(_, entry)| entry.time = self.complete(origin, entry.time));
+        let bounds = [parsed.first_time, parsed.last_time].map(|time| time.map(|time| self.complete(origin, time)));
+        // What was first without its year may be last with it.
+        let times = || bounds.into_iter().flatten().chain(parsed.entries.iter().map(|(_, entry)| entry.time));
+        (parsed.first_time, parsed.last_time) = (times().min(), times().max());
+    }
+
+    /// The time of a record, with what only its file tells.
+    pub fn complete(&self, origin: &Origin, time: NaiveDateTime) -> NaiveDateTime {
+        match self.dialect.clock() {
+            Clock::Utc | Clock::Local => time,
+            Clock::OfFile => self.time_of_file(&origin.log).unwrap_or(time),
+            Clock::LocalWithoutYear => match origin.modified.or(self.now) {
+                Some(modified) => zone::with_year(time, self.zone.local(modified)),
+                None => time,
+            },
+        }
+    }
+
+    /// The time that the name of a file tells, whatever it is packed in.
+    pub fn time_of_file(&self, log: &str) -> Option<NaiveDateTime> {
+        let name = log.rsplit('/').next().unwrap_or(log);
+        self.dialect.time_of_file(name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name))
+    }
+
+    fn utc(&self, time: NaiveDateTime) -> DateTime<Utc> {
+        self.zone.earliest(time).trunc_subsecs(6)
+    }
 }
 
 /// A record that is complete in one way is read at the end of a file, though more lines may complete it in another, too:
@@ -144,6 +221,7 @@ impl Tally {
         self.ignored += other.ignored;
         self.outside += other.outside;
         self.odd += other.odd;
+        self.doubles += other.doubles;
         self.future += other.future;
         for (op, count) in &other.counts {
             *self.counts.entry(*op).or_default() += count;
@@ -171,23 +249,21 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn reap(mut self, parsed: &Parsed) -> Crop {
+    /// Of the records, so many had been there before.
+    fn reap(mut self, parsed: &Parsed, doubles: u64) -> Crop {
         let tally = &mut self.crop.tally;
         (tally.lines, tally.bad, tally.records) = (parsed.lines, parsed.bad_lines, parsed.records);
+        tally.doubles = doubles;
         tally.first = parsed.first_time.map(|time| self.meaning.utc(time));
         self.note_last(parsed);
         self.crop.bad = parsed.bad.iter().take(BAD_KEPT).map(|bad| self.bad(bad)).collect();
         let mut with_changes = 0;
         let mut before = None;
         for (offset, entry) in &parsed.entries {
-            if self.meaning.until.is_some_and(|until| self.meaning.utc(entry.time) >= until) {
-                self.crop.stop = Some(*offset);
-                break;
-            }
             with_changes += u64::from(before.replace(offset) != Some(offset));
             self.entry(entry, *offset);
         }
-        self.crop.tally.ignored = parsed.records.saturating_sub(with_changes);
+        self.crop.tally.ignored = parsed.records.saturating_sub(with_changes + doubles);
         self.crop
     }
 
@@ -233,12 +309,6 @@ impl Row<'_> {
         let text = String::from_utf8_lossy(&bad.text).into_owned();
         let (log, expected) = (self.log.to_owned(), bad.expected.to_owned());
         Bad { log, offset: bad.offset, column: bad.column, expected, text }
-    }
-}
-
-impl Meaning {
-    fn utc(&self, time: NaiveDateTime) -> DateTime<Utc> {
-        self.zone.earliest(time).trunc_subsecs(6)
     }
 }
 

@@ -1,23 +1,22 @@
 //! Makes one window: reads what is new in the audit logs since the last one, and writes its changes, then its
 //! manifest. What is written depends on the logs and the options alone, not on the clock or the machine.
 
-use super::lines::{self, Bad, Crop, Meaning, Tally};
+use super::lines::{self, Bad, Crop, Meaning, Origin, Tally};
 use super::manifest::{self, Data, Gap, LogRange, Manifest, VERSION, WindowName};
+use super::memory::Memory;
 use super::spool::{Mark, Spool, Spooled};
 use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
-use crate::tail::{self, BLOCK_BYTES, Block, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
-use crate::zone::{Zone, whole_hours_off};
+use crate::tail::{self, BLOCK_BYTES, Block, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
+use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
-use syncd_parsers::{Change, Dialect, Op, RelPath, dialect};
-
-/// How much later than a change its line may carry its time: it is written after the change, and lines of several
-/// threads overtake each other.
-const LATENESS: TimeDelta = TimeDelta::seconds(1);
+use syncd_parsers::dialect::{self, Clock, Delivery};
+use syncd_parsers::records::{self, Parsed};
+use syncd_parsers::{Change, Dialect, Op, RelPath};
 
 /// So much of a log that changes nothing makes a window however short the time: reading it again has its price, too.
 const IDLE_BYTES: u64 = 4 << 20;
@@ -50,6 +49,8 @@ pub struct MakeOptions {
     /// `None`: that of the window before, else the one that the logs look like.
     pub dialect: Option<&'static dyn Dialect>,
     pub zone: Zone,
+    /// How much older than the newest record one may be that is still to come; `None`: as the dialect has it.
+    pub lateness: Option<TimeDelta>,
     pub scope: Scope,
     /// Go on although lines are lost, and look at everything.
     pub accept_gap: bool,
@@ -91,6 +92,7 @@ impl MakeOptions {
             not_after: None,
             dialect: None,
             zone,
+            lateness: None,
             scope,
             accept_gap: false,
             seen: Seen::default(),
@@ -192,8 +194,18 @@ async fn meaning(logs: &dyn Store, start: &Start, options: &MakeOptions) -> Resu
         Some(dialect) => dialect,
         None => detect(logs, options).await?,
     };
-    let MakeOptions { zone, until, now, .. } = *options;
+    let MakeOptions { until, now, .. } = *options;
+    let zone = zone_of(dialect, options.zone)?;
     Ok(Meaning { dialect, zone, scope: options.scope.clone(), since: start.since, until, now })
+}
+
+/// The zone of the log's times. One that is given for a log of UTC is a mistake: then either is wrong.
+fn zone_of(dialect: &dyn Dialect, given: Zone) -> Result<Zone, ChangelogError> {
+    match dialect.clock() {
+        Clock::Local | Clock::LocalWithoutYear => Ok(given),
+        Clock::Utc | Clock::OfFile if given.is_utc() => Ok(Zone::UTC),
+        Clock::Utc | Clock::OfFile => Err(ChangelogError::ZoneOfUtc { dialect: dialect.name(), given }),
+    }
 }
 
 /// The dialect that the beginnings of the logs look like.
@@ -214,8 +226,10 @@ async fn survey(
     meaning: &Meaning,
     options: &MakeOptions,
 ) -> Result<Survey, ChangelogError> {
-    let born = |head: &[u8]| first_time(meaning.dialect, head);
-    let survey = tail::survey(logs, &start.positions, &options.seen, &*options.wanted, &born).await.map_err(no_logs)?;
+    let born = |head: &Head| first_time(meaning, head);
+    let is_dated = |name: &str| meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some();
+    let wanted = |name: &str| (options.wanted)(name) && is_dated(name);
+    let survey = tail::survey(logs, &start.positions, &options.seen, &wanted, &born).await.map_err(no_logs)?;
     if survey.found == 0 {
         return Err(ChangelogError::NoLogs);
     }
@@ -225,9 +239,12 @@ async fn survey(
     Ok(survey)
 }
 
-/// The time of the first line that has one.
-fn first_time(dialect: &dyn Dialect, head: &[u8]) -> Option<NaiveDateTime> {
-    head.split(|b| *b == b'\n').find_map(|line| dialect.parse(line, &mut Vec::new()).ok())
+/// The time of the first record in the beginning of a file that has one.
+fn first_time(meaning: &Meaning, head: &Head) -> Option<NaiveDateTime> {
+    let mut parsed = Parsed::default();
+    records::parse_block(meaning.dialect, head.bytes, 0, records::End::Quiet, &mut parsed);
+    let origin = Origin { log: head.name.to_owned(), modified: head.modified };
+    parsed.first_time.map(|time| meaning.complete(&origin, time))
 }
 
 fn no_logs(error: TailError) -> ChangelogError {
@@ -242,6 +259,7 @@ struct Draft<'a> {
     options: &'a MakeOptions,
     meaning: Arc<Meaning>,
     spool: Spool,
+    memory: Memory,
     tally: Tally,
     bad: Vec<Bad>,
     logs: Vec<LogRange>,
@@ -290,6 +308,7 @@ impl<'a> Draft<'a> {
         let spool = blocking(move || Spool::new(dir)).await?;
         Ok(Self {
             options,
+            memory: Memory::of(meaning.dialect),
             meaning,
             spool,
             tally: Tally::default(),
@@ -320,6 +339,7 @@ impl<'a> Draft<'a> {
             self.gaps.push(gap.into());
             self.check_gaps()?;
             file.known = None; // what is there now may all be new
+            self.memory.forget();
             self.read_once(logs, &file).await?;
         }
         Ok(())
@@ -357,21 +377,26 @@ impl<'a> Draft<'a> {
     }
 
     async fn take(&mut self, mut part: Part, file: &LogFile, mut block: Block) -> Result<Part, ChangelogError> {
-        let (meaning, log, from) = (Arc::clone(&self.meaning), file.name.clone(), file.offset());
-        self.spooling(move |spool| {
-            let (mut crop, used) = lines::reap(&meaning, &log, &block);
-            let end = block.offset + used.bytes as u64;
-            if end > from {
-                spool.write(&std::mem::take(&mut crop.json))?;
-                part.hash.update(between(&block, from, end));
-                (part.end, part.open) = (end, used.open as u64);
-                part.crop.add(crop);
-            }
-            part.rest = block.bytes.split_off(used.bytes);
-            part.rest_len = part.rest.len() as u64;
-            Ok(part)
-        })
-        .await
+        let (meaning, from) = (Arc::clone(&self.meaning), file.offset());
+        let origin = Origin { log: file.name.clone(), modified: modified(file) };
+        let mut memory = std::mem::take(&mut self.memory);
+        let (part, memory) = self
+            .spooling(move |spool| {
+                let (mut crop, used) = lines::reap(&meaning, &origin, &mut memory, &block);
+                let end = block.offset + used.bytes as u64;
+                if end > from {
+                    spool.write(&std::mem::take(&mut crop.json))?;
+                    part.hash.update(between(&block, from, end));
+                    (part.end, part.open) = (end, used.open as u64);
+                    part.crop.add(crop);
+                }
+                part.rest = block.bytes.split_off(used.bytes);
+                part.rest_len = part.rest.len() as u64;
+                Ok((part, memory))
+            })
+            .await?;
+        self.memory = memory;
+        Ok(part)
     }
 
     /// What was read of a file counts.
@@ -409,6 +434,7 @@ impl<'a> Draft<'a> {
         if let Some(mark) = mark {
             self.spooling(move |spool| spool.roll_back(mark)).await?;
         }
+        self.memory.forget();
         self.behind = true;
         self.made.postponed += 1;
         self.positions.extend(file.known.clone());
@@ -437,12 +463,10 @@ impl<'a> Draft<'a> {
     fn warn(&mut self, survey: &Survey, start: &Start) {
         let warnings = &mut self.made.warnings;
         warnings.extend(survey.warnings.iter().cloned());
-        warnings.extend(survey.newest().and_then(|file| self.ends.iter().find(|(log, _)| *log == file.name)).and_then(
-            |(log, last)| {
-                let modified = survey.newest()?.meta.mtime?;
-                whole_hours_off(log, self.options.zone, *last, DateTime::from_timestamp_nanos(modified.0))
-            },
-        ));
+        warnings.extend(survey.newest().and_then(|file| {
+            let (log, last) = self.ends.iter().find(|(log, _)| *log == file.name)?;
+            clock_warning(&self.meaning, log, *last, modified(file)?)
+        }));
         if self.tally.future > 0 {
             warnings.push(format!("{} changes carry a time that is still to come", self.tally.future));
         }
@@ -491,6 +515,7 @@ impl<'a> Draft<'a> {
             ignored: self.tally.ignored,
             outside: self.tally.outside,
             odd: self.tally.odd,
+            doubles: self.tally.doubles,
             first_record: self.tally.first,
             last_record: self.tally.last,
             counts: self.tally.counts,
@@ -512,8 +537,15 @@ impl<'a> Draft<'a> {
         let first = [self.options.not_after, self.tally.first].into_iter().flatten().min();
         let from = start.from.or(first).unwrap_or(DateTime::UNIX_EPOCH);
         let last = self.tally.last.map(|last| self.options.until.map_or(last, |until| last.min(until)));
-        let known = last.filter(|_| !self.behind).map(|last| last - LATENESS);
+        let known = last.filter(|_| !self.behind).map(|last| last - self.lateness());
         WindowName { seq: start.seq, from, to: known.map_or(from, |known| known.max(from)) }
+    }
+
+    /// How much older than the newest record one may be that is still to come.
+    fn lateness(&self) -> TimeDelta {
+        self.options.lateness.unwrap_or(match self.meaning.dialect.delivery() {
+            Delivery::Appended(lateness) | Delivery::Objects(lateness) => lateness,
+        })
     }
 
     /// The change that a gap makes necessary.
@@ -544,6 +576,19 @@ impl<'a> Draft<'a> {
         self.spool = spool;
         Ok(result?)
     }
+}
+
+/// Where a log appears in whole objects, its times tell nothing of when these were written.
+fn clock_warning(meaning: &Meaning, log: &str, last: DateTime<Utc>, modified: DateTime<Utc>) -> Option<String> {
+    match (meaning.dialect.delivery(), meaning.dialect.clock()) {
+        (Delivery::Objects(_), _) | (_, Clock::OfFile) => None,
+        (_, Clock::Local | Clock::LocalWithoutYear) => whole_hours_off(log, meaning.zone, last, modified),
+        (_, Clock::Utc) => utc_whole_hours_off(log, last, modified),
+    }
+}
+
+fn modified(file: &LogFile) -> Option<DateTime<Utc>> {
+    file.meta.mtime.map(|time| DateTime::from_timestamp_nanos(time.0))
 }
 
 /// A file in which nothing is new keeps its place; only its name may be another, and it may be done.

@@ -40,6 +40,9 @@ pub struct Manifest {
     pub outside: u64,
     /// Changes of paths that no store can hold, set aside.
     pub odd: u64,
+    /// Records that were delivered more than once; they count once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub doubles: u64,
     #[serde(with = "micros::option")]
     pub first_record: Option<DateTime<Utc>>,
     #[serde(with = "micros::option")]
@@ -152,6 +155,10 @@ impl fmt::Display for Gap {
         }
         f.write_str(&self.reason)
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A time as manifests and messages write it: UTC, microseconds.

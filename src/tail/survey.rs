@@ -4,12 +4,15 @@
 use super::open::{Bytes, Packing};
 use super::{Fingerprint, Gap, HEAD_BYTES, Position, TailError, gone};
 use crate::store::{ErrorKind, Kind, Listed, Meta, Store, StoreError, Time};
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use syncd_parsers::RelPath;
+
+/// How much of a file is read for the time of its first record.
+const BORN_BYTES: usize = 16 << 10;
 
 /// How often a listing is taken again that seems to lack a file: one that a rotation moved meanwhile may be in neither place.
 const LOOKS_MAX: usize = 3;
@@ -64,8 +67,17 @@ struct SeenFile {
     rest: u64,
 }
 
-/// Looks at the log directory. `wanted` says which names are those of audit logs, `born` reads the time
-/// of the first line from the beginning of a file (some hundred bytes).
+/// The beginning of a log file.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub name: &'a str,
+    pub modified: Option<DateTime<Utc>>,
+    /// Some kilobytes, or the whole file.
+    pub bytes: &'a [u8],
+}
+
+/// Looks at the log directory. `wanted` says which names are those of audit logs, `born` reads the time of the first
+/// record from the beginning of a file.
 ///
 /// # Errors
 ///
@@ -75,7 +87,7 @@ pub async fn survey(
     known: &[Position],
     seen: &Seen,
     wanted: &(dyn Fn(&str) -> bool + Sync),
-    born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
+    born: &(dyn Fn(&Head) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Survey, TailError> {
     let known: Vec<Position> = known.iter().filter(|position| wanted(&position.log)).cloned().collect();
     let mut looks = 1;
@@ -175,7 +187,7 @@ async fn look(
     known: &[Position],
     seen: &Seen,
     wanted: &(dyn Fn(&str) -> bool + Sync),
-    born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
+    born: &(dyn Fn(&Head) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Survey, TailError> {
     let walk = walk(logs, wanted).await?;
     let (found, index) = (walk.logs.len(), Known::new(known));
@@ -267,7 +279,7 @@ async fn identify(
     found: Found,
     known: &Known<'_>,
     seen: &Seen,
-    born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
+    born: &(dyn Fn(&Head) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Option<LogFile>, TailError> {
     if found.meta.len == 0 {
         return Ok(None);
@@ -278,12 +290,14 @@ async fn identify(
         let (fingerprint, first_line) = (seen.fingerprint.clone(), seen.first_line.clone());
         return Ok(Some(log_file(found, fingerprint, first_line, seen.born, Some(position.clone()))));
     }
-    let Some(head) = head(logs, &found, HEAD_BYTES).await? else { return Ok(None) };
+    let Some(head) = head(logs, &found, BORN_BYTES).await? else { return Ok(None) };
     let (Some(fingerprint), Some(first_line)) = (Fingerprint::of(&head), Fingerprint::of_first_line(&head)) else {
         return Ok(None);
     };
     let position = known.of(&head).cloned();
-    Ok(Some(log_file(found, fingerprint, first_line, born(&head), position)))
+    let modified = found.meta.mtime.map(|time| DateTime::from_timestamp_nanos(time.0));
+    let born = born(&Head { name: &found.name, modified, bytes: &head });
+    Ok(Some(log_file(found, fingerprint, first_line, born, position)))
 }
 
 fn log_file(
