@@ -223,7 +223,7 @@ fn known_dialect(name: &str) -> Result<&'static dyn dialect::Dialect, Usage> {
 
 fn scope(typed: Option<&str>, state: Option<&State>) -> anyhow::Result<Scope> {
     let pair: Option<Pair> = state.map(|state| state.get(Key::Pair)).transpose().map_err(JobError::from)?.flatten();
-    let of_source = pair.and_then(|pair| pair.source.parse::<Uri>().ok()?.audit_root().map(str::to_owned));
+    let of_source = pair.and_then(|pair| pair.source.parse::<Uri>().ok()?.audit_root());
     let root = typed.map(str::to_owned).or(of_source).unwrap_or_else(|| "/".to_owned());
     info!(audit_root = root, "paths in the log below this one concern the source");
     Scope::new(&root).map_err(|error| Usage::new("--audit-root", error).into())

@@ -89,12 +89,15 @@ impl Uri {
         }
     }
 
-    /// The path in the audit log that corresponds to this root, where the URI says so.
+    /// The path in the audit log that corresponds to this root, where the URI says so: logs of object stores name keys below
+    /// their bucket.
     #[must_use]
-    pub fn audit_root(&self) -> Option<&str> {
+    pub fn audit_root(&self) -> Option<String> {
         match self {
-            Self::Hdfs { path, .. } => Some(path),
-            Self::Local(_) | Self::S3 { .. } => None,
+            Self::Hdfs { path, .. } => Some(path.clone()),
+            Self::S3 { bucket, prefix } if prefix.is_empty() => Some(format!("/{bucket}")),
+            Self::S3 { bucket, prefix } => Some(format!("/{bucket}/{prefix}")),
+            Self::Local(_) => None,
         }
     }
 
@@ -155,9 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn only_hdfs_says_where_its_root_is_in_the_log() {
-        let root = |text: &str| text.parse::<Uri>().expect("a URI").audit_root().map(str::to_owned);
+    fn hdfs_and_buckets_say_where_their_root_is_in_the_log() {
+        let root = |text: &str| text.parse::<Uri>().expect("a URI").audit_root();
         assert_eq!(root("hdfs://nn/data/x"), Some("/data/x".into()));
+        assert_eq!(root("s3://lake"), Some("/lake".into()));
+        assert_eq!(root("s3://lake/a/b"), Some("/lake/a/b".into()));
         assert_eq!(root("/data"), None);
     }
 }

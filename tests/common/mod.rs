@@ -1,6 +1,7 @@
 //! Servers that tests run stores against. Each test binary uses some of them.
 #![allow(dead_code, reason = "no test binary uses all")]
 
+pub mod buckets;
 pub mod hdfs;
 pub mod live;
 pub mod minio;
