@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "no test binary uses all")]
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use syncd::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
 use syncd::checkpoint::State;
 use syncd::job::{Job, Settings};
@@ -44,11 +44,13 @@ pub fn names(lines: &[&str]) -> Names {
 
 /// As an apply has them, without limits; the clock is so late that nothing is fresh.
 pub fn options() -> Options {
+    /// Compiling the patterns takes longer than a small history.
+    static PUBLISH: LazyLock<Publish> = LazyLock::new(Publish::default);
     Options {
         mode: Mode::Act,
         removes: true,
         deletes_max: None,
-        publish: Publish::default(),
+        publish: PUBLISH.clone(),
         interrupted_since: None,
         fresh: Arc::new(HashSet::new()),
         compare_all: false,
