@@ -253,6 +253,21 @@ impl Bench {
         run.part(names).await
     }
 
+    /// Whether all deeds that wait for a call have been done.
+    pub fn is_all_done(&self) -> bool {
+        lock(&self.meanwhile).pending.is_empty()
+    }
+
+    pub fn reset_calls(&self) {
+        self.memory.reset_calls();
+        self.destination.reset_calls();
+    }
+
+    /// Look-ups at the source.
+    pub fn looks(&self) -> u64 {
+        self.memory.calls().lookup
+    }
+
     /// Everything has happened, every line is read and every file closed: both sides are equal, and one more pass does nothing.
     pub async fn end(mut self) -> Result<(), String> {
         let rest = std::mem::take(&mut lock(&self.meanwhile).pending);
