@@ -1,139 +1,18 @@
 //! What once went wrong, each as the smallest history that shows it.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
-use syncd::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
+#[path = "common/world.rs"]
+mod world;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use syncd::apply::{Mode, Options, Stop, Watch};
 use syncd::checkpoint::{Key, Owed, State, Watched};
-use syncd::job::{Job, Settings, Verified};
-use syncd::names::{Line, Names};
-use syncd::publish::Publish;
-use syncd::report::{Event, Report};
+use syncd::job::{Job, Verified};
+use syncd::names::Names;
 use syncd::store::mem::Memory;
-use syncd::store::{ErrorKind, RESERVED, Time};
-use syncd_parsers::{Change, Op, RelPath};
-
-fn path(text: &str) -> RelPath {
-    RelPath::new(text).expect(text)
-}
-
-/// `OP PATH [TO]`.
-fn change(text: &str) -> Change {
-    let words: Vec<&str> = text.split(' ').collect();
-    let op = match words[0] {
-        "write" => Op::Write,
-        "mkdir" => Op::Mkdir,
-        "rename" => Op::Rename,
-        "delete" => Op::Delete,
-        "attr" => Op::Attr,
-        "rescan" => Op::Rescan,
-        other => panic!("no operation {other}"),
-    };
-    Change {
-        time: chrono::DateTime::UNIX_EPOCH,
-        op,
-        path: path(words[1]),
-        to: words.get(2).map(|to| path(to)),
-        into: false,
-        user: None,
-        log: "log".into(),
-        offset: 0,
-    }
-}
-
-fn names(lines: &[&str]) -> Names {
-    Names::of(&lines.iter().map(|line| change(line)).collect::<Vec<_>>())
-}
-
-#[derive(Default)]
-struct Notes {
-    owed: Mutex<Vec<(RelPath, String)>>,
-    watched: Mutex<Vec<(RelPath, Watch)>>,
-}
-
-impl Notes {
-    fn watches(&self, text: &str) -> bool {
-        self.watched.lock().expect("no panic holds it").iter().any(|(watched, _)| *watched == path(text))
-    }
-}
-
-impl Notebook for Notes {
-    fn owe(&self, path: &RelPath, reason: &str, _: Option<&Line>) -> Result<(), BoxError> {
-        self.owed.lock().expect("no panic holds it").push((path.clone(), reason.to_owned()));
-        Ok(())
-    }
-
-    fn watch(&self, path: &RelPath, watch: Watch) -> Result<(), BoxError> {
-        self.watched.lock().expect("no panic holds it").push((path.clone(), watch));
-        Ok(())
-    }
-
-    fn event(&self, _: &Event<'_>) {}
-}
-
-fn options() -> Options {
-    Options {
-        mode: Mode::Act,
-        removes: true,
-        deletes_max: None,
-        publish: Publish::default(),
-        interrupted_since: None,
-        fresh: Arc::new(HashSet::new()),
-        compare_all: false,
-        now: || Time(i64::MAX),
-    }
-}
-
-struct World {
-    source: Memory,
-    destination: Memory,
-    notes: Arc<Notes>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { source: Memory::tree(), destination: Memory::tree(), notes: Arc::default() }
-    }
-
-    fn run(&self, options: Options) -> Run {
-        let (source, destination) = (Arc::new(self.source.clone()), Arc::new(self.destination.clone()));
-        Run::new(source, destination, self.notes.clone(), options)
-    }
-
-    async fn apply(&self, lines: &[&str], options: Options) -> Result<Report, Stop> {
-        let run = self.run(options);
-        run.part(names(lines)).await?;
-        run.finish().await
-    }
-
-    fn files(store: &Memory) -> BTreeMap<String, String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let all = store.snapshot().into_iter();
-        all.map(|(path, (meta, bytes))| (path.to_string(), if meta.is_dir() { "/".into() } else { text(&bytes) }))
-            .filter(|(path, _)| path != RESERVED && !path.starts_with(".syncd/"))
-            .collect()
-    }
-
-    fn kept_aside(&self) -> usize {
-        let aside = path(".syncd/aside");
-        self.destination.snapshot().keys().filter(|path| path.is_within(&aside) && **path != aside).count()
-    }
-
-    fn assert_equal(&self) {
-        assert_eq!(Self::files(&self.destination), Self::files(&self.source));
-    }
-
-    fn job(&self, dir: &std::path::Path) -> Job {
-        Job {
-            source: Arc::new(self.source.clone()),
-            destination: Arc::new(self.destination.clone()),
-            pair: ("mem:source".into(), "mem:destination".into()),
-            state: Arc::new(State::open(dir).expect("opens")),
-            settings: Settings::default(),
-            events: Arc::new(|_| {}),
-            now: syncd::clock::now,
-        }
-    }
-}
+use syncd::store::{ErrorKind, Time};
+use syncd_parsers::{Change, RelPath};
+use world::{World, change, names, options, path};
 
 fn watched(state: &State) -> Vec<String> {
     state.watched().map(|item| item.expect("reads").0.to_string()).collect()
@@ -523,7 +402,7 @@ async fn a_directory_that_comes_back_while_it_is_listed_is_not_owed() {
     world.destination.write(&path("d/old"), "y");
     world.source.fail_next("list", &path("d"), ErrorKind::NotFound);
     world.apply(&["rescan d"], options()).await.expect("applies");
-    assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    assert_eq!(world.notes.owed(), []);
     world.assert_equal();
 }
 
@@ -551,7 +430,7 @@ async fn a_file_gone_when_asked_whether_it_is_open_is_looked_at_again() {
         })
     });
     world.apply(&["write f"], options()).await.expect("applies");
-    assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    assert_eq!(world.notes.owed(), []);
     world.assert_equal();
 }
 
