@@ -47,12 +47,12 @@ pub fn detect(sample: Sample) -> Result<&'static dyn Dialect, Undetected> {
     let Some(best) = best.filter(|best| best.parsed.records > 0 && best.parsed.records >= best.parsed.bad_lines) else {
         return Err(unknown(sample, &readings));
     };
-    let rival =
-        readings.iter().find(|other| other.rank() == best.rank() && other.parsed.entries != best.parsed.entries);
-    if let Some(rival) = rival {
-        return Err(Undetected::Ambiguous { one: rival.dialect.name(), other: best.dialect.name() });
+    if let Some(mixed) = mixed(best, &readings) {
+        return Err(mixed);
     }
-    mixed(best, &readings).map_or(Ok(best.dialect), Err)
+    let is_rival = |other: &&Reading| other.rank() == best.rank() && other.parsed.entries != best.parsed.entries;
+    let rival = readings.iter().find(is_rival).map(|rival| rival.dialect.name());
+    rival.map_or(Ok(best.dialect), |one| Err(Undetected::Ambiguous { one, other: best.dialect.name() }))
 }
 
 /// What one dialect makes of a sample.

@@ -83,11 +83,16 @@ fn a_case_without_bad_lines_is_found_to_be_of_its_own_dialect() {
 }
 
 #[test]
-fn a_case_is_read_by_no_other_dialect() {
+fn no_other_dialect_finds_a_change_in_a_case() {
     for (log, dialect) in cases().into_iter().filter(|(log, dialect)| parse(*dialect, &read(log)).bad_lines == 0) {
         for other in all().iter().filter(|other| family(**other) != family(dialect)) {
             let parsed = parse(*other, &read(&log));
-            assert!(parsed.bad_lines > parsed.records, "{} reads {}", other.name(), log.display());
+            assert!(
+                parsed.bad_lines > parsed.records || parsed.entries.is_empty(),
+                "{} reads {}",
+                other.name(),
+                log.display()
+            );
         }
     }
 }
