@@ -9,7 +9,7 @@ mod read;
 mod survey;
 
 pub use read::{Block, Follows, Reader, Step};
-pub use survey::{Head, LogFile, Seen, Survey, heads, survey};
+pub use survey::{Beginning, Head, LogFile, Seen, Survey, beginnings, survey};
 
 use crate::store::{ErrorKind, Store, StoreError};
 use chrono::NaiveDateTime;

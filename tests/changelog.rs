@@ -15,6 +15,7 @@ use syncd::store::mem::Memory;
 use syncd::store::{ErrorKind, Time};
 use syncd::tail;
 use syncd::zone::Zone;
+use syncd_parsers::records::{self, End, Parsed};
 use syncd_parsers::{Change, Dialect, Entry, Op, ParseError, RelPath};
 use tokio::io::AsyncWriteExt;
 
@@ -531,7 +532,8 @@ async fn a_file_of_another_format_is_an_error_that_names_line_and_column() {
     bench.write("gc.log", "2022-06-01T00:00:00.000 collected\n");
     assert_eq!(
         bench.try_pass().await.expect_err("another format").to_string(),
-        "1 of 1 lines of gc.log are not of the dialect words; the first at byte 0, column 24: expected an operation"
+        "1 of 1 lines of gc.log are not of the dialect words; the first at byte 0, column 24: expected an operation, \
+         there is \"2022-06-01T00:00:00.000 collected\""
     );
 }
 
@@ -880,7 +882,89 @@ async fn logs_of_no_known_format_ask_for_the_dialect() {
     let mut bench = Bench::new();
     bench.options.dialect = None;
     bench.write("audit.log", "hello\nworld\n");
-    assert!(matches!(bench.try_pass().await, Err(ChangelogError::UnknownDialect)));
+    let error = bench.try_pass().await.expect_err("nothing known").to_string();
+    assert!(error.starts_with("audit.log is of no known dialect: its first line is \"hello\"; known are"), "{error}");
+    bench.logs.write(&path("audit.log"), b"\x7fELF\x02\x01\x01\x00".to_vec());
+    let error = bench.try_pass().await.expect_err("nothing known").to_string();
+    assert!(error.starts_with("audit.log is no text"), "{error}");
+}
+
+#[tokio::test]
+async fn logs_of_two_dialects_in_one_directory_are_refused() {
+    let mut bench = Bench::new();
+    bench.options.dialect = None;
+    let jindofs = "2020-07-09 18:29:24.689 allowed=true ugi=hadoop (auth:SIMPLE) ip=127.0.0.1 ns=test-block \
+                   cmd=CreateFileletRequest src=jfs://test-block/test/x dst=null perm=::rwxrwxr-x\n";
+    bench.write("a.log", &hdfs(0, "cmd=delete\tsrc=/data/a\tdst=null\tperm=null"));
+    bench.write("b.log", jindofs);
+    let error = bench.try_pass().await.expect_err("two dialects").to_string();
+    assert!(error.starts_with("a.log is of the dialect hdfs, b.log of jindofs:"), "{error}");
+    bench.append("a.log", jindofs);
+    let error = bench.try_pass().await.expect_err("a mixture").to_string();
+    assert!(error.contains("mixes dialects"), "{error}");
+}
+
+/// Every golden case whose lines are all of its dialect, below the name of the dialect's folder.
+fn golden_cases() -> Vec<(&'static dyn Dialect, String, Vec<u8>)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/logs");
+    let entries = |dir: &std::path::Path| {
+        let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("readable").path());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut cases = Vec::new();
+    for folder in entries(&root).into_iter().filter(|folder| folder.is_dir()) {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+        let dialect = syncd_parsers::dialect::by_name(&name).expect("a dialect");
+        for log in entries(&folder).into_iter().filter(|log| log.extension().is_some_and(|ext| ext == "log")) {
+            let bytes = std::fs::read(&log).expect("readable");
+            let mut parsed = Parsed::default();
+            records::parse_block(dialect, &bytes, 0, End::Closed, &mut parsed);
+            if parsed.bad_lines == 0 && parsed.records > 0 {
+                cases.push((dialect, log.display().to_string(), bytes));
+            }
+        }
+    }
+    cases
+}
+
+/// A log whose name says a time to those dialects that need that.
+async fn pass_over(dialect: Option<&'static dyn Dialect>, bytes: &[u8]) -> Result<Made, ChangelogError> {
+    let (logs, out) = (Memory::tree(), Memory::tree());
+    let mut bytes = bytes.to_vec();
+    if bytes.last().is_some_and(|byte| *byte != b'\n') && memchr_newline(&bytes).is_none() {
+        bytes.push(b'\n');
+    }
+    logs.write(&path("CHANGELOG.1700000000"), bytes);
+    let options = MakeOptions { dialect, ..MakeOptions::new(Scope::new("/").expect("a root"), Zone::UTC) };
+    make(&logs, &out, &options).await
+}
+
+fn memchr_newline(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'\n')
+}
+
+#[tokio::test]
+async fn every_log_is_found_to_be_of_its_dialect_and_refused_under_every_other_name() {
+    for (dialect, log, bytes) in golden_cases() {
+        let family = |name: &str| name.split('-').next().unwrap_or(name).to_owned();
+        let found = pass_over(None, &bytes).await.unwrap_or_else(|error| panic!("{log}: {error}"));
+        let found = found.window.map(|window| window.dialect);
+        assert!(found.as_deref().is_none_or(|found| dialect.name().starts_with(found)), "{log} is taken for {found:?}");
+        let others = syncd_parsers::dialect::all().iter().filter(|other| !dialect.name().starts_with(other.name()));
+        for other in others {
+            match pass_over(Some(*other), &bytes).await {
+                Err(ChangelogError::MostlyBad(error)) => {
+                    let likely = error.likely.as_deref().unwrap_or("nothing");
+                    assert_eq!(family(likely), family(dialect.name()), "{log} as {}: {error}", other.name());
+                }
+                Err(ChangelogError::OtherLog { likely, .. }) => {
+                    assert_eq!(family(likely), family(dialect.name()), "{log}")
+                }
+                Err(error) => panic!("{log} as {}: {error}", other.name()),
+                Ok(made) => panic!("{log} as {} gives {:?}", other.name(), made.window),
+            }
+        }
+    }
 }
 
 #[tokio::test]

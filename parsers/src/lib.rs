@@ -3,6 +3,7 @@
 pub mod ceph_rgw;
 pub mod change;
 pub mod cloudtrail;
+pub mod detect;
 pub mod dialect;
 pub mod error;
 mod field;

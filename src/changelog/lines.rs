@@ -230,6 +230,11 @@ impl Tally {
         self.last = self.last.max(other.last);
     }
 
+    /// True if a record was a change, wherever and whenever it was.
+    pub fn says_something(&self) -> bool {
+        self.changes() + self.early + self.outside + self.odd > 0
+    }
+
     pub fn changes(&self) -> u64 {
         self.counts.values().sum()
     }

@@ -8,12 +8,15 @@ use super::spool::{Mark, Spool, Spooled};
 use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
-use crate::tail::{self, BLOCK_BYTES, Block, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
+use crate::tail::{
+    self, BLOCK_BYTES, Beginning, Block, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
+};
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
+use syncd_parsers::detect::{self, SAMPLE_BYTES, Sample, Undetected};
 use syncd_parsers::dialect::{self, Clock, Delivery};
 use syncd_parsers::records::{self, Parsed};
 use syncd_parsers::{Change, Dialect, Op, RelPath};
@@ -189,10 +192,10 @@ fn hole(from: DateTime<Utc>, to: DateTime<Utc>) -> Gap {
 }
 
 async fn meaning(logs: &dyn Store, start: &Start, options: &MakeOptions) -> Result<Meaning, ChangelogError> {
-    let chained = start.dialect.as_deref().and_then(dialect::by_name);
-    let dialect = match options.dialect.or(chained) {
-        Some(dialect) => dialect,
-        None => detect(logs, options).await?,
+    let dialect = match (options.dialect, start.dialect.as_deref()) {
+        (Some(dialect), _) => dialect,
+        (None, Some(name)) => chained(name)?,
+        (None, None) => detect(logs, options).await?,
     };
     let MakeOptions { until, now, .. } = *options;
     let zone = zone_of(dialect, options.zone)?;
@@ -208,16 +211,30 @@ fn zone_of(dialect: &dyn Dialect, given: Zone) -> Result<Zone, ChangelogError> {
     }
 }
 
-/// The dialect that the beginnings of the logs look like.
+/// The dialect of the windows before.
+fn chained(name: &str) -> Result<&'static dyn Dialect, ChangelogError> {
+    dialect::by_name(name).ok_or_else(|| ChangelogError::OtherDialect { name: name.to_owned() })
+}
+
+/// The one dialect that the beginnings of the logs are of, those left out that are of none.
 async fn detect(logs: &dyn Store, options: &MakeOptions) -> Result<&'static dyn Dialect, ChangelogError> {
     const FILES: usize = 8;
-    const BYTES: usize = 64 << 10;
-    let heads = tail::heads(logs, &*options.wanted, FILES, BYTES).await.map_err(no_logs)?;
-    if heads.is_empty() {
-        return Err(ChangelogError::NoLogs);
+    let beginnings = tail::beginnings(logs, &*options.wanted, FILES, SAMPLE_BYTES).await.map_err(no_logs)?;
+    let (mut found, mut other): (Option<(String, &dyn Dialect)>, _) = (None, None);
+    for Beginning { log, bytes, is_whole } in beginnings {
+        match (detect::detect(Sample { bytes: &bytes, is_whole }), &found) {
+            (Ok(dialect), Some((one, first))) if first.name() != dialect.name() => {
+                let (one, first) = (one.clone(), first.name());
+                return Err(ChangelogError::TwoDialects { one, first, log, second: dialect.name() });
+            }
+            (Ok(dialect), _) => found = Some((log, dialect)),
+            (Err(why @ (Undetected::Mixed { .. } | Undetected::Ambiguous { .. })), _) => {
+                return Err(ChangelogError::NoDialect { log, why });
+            }
+            (Err(why), _) => other = other.or(Some(ChangelogError::NoDialect { log, why })),
+        }
     }
-    let likely = heads.iter().find_map(|head| dialect::likely(head)).and_then(dialect::by_name);
-    likely.ok_or(ChangelogError::UnknownDialect)
+    found.map(|(_, dialect)| dialect).ok_or_else(|| other.unwrap_or(ChangelogError::NoLogs))
 }
 
 async fn survey(
@@ -283,6 +300,8 @@ struct Part {
     /// What follows: bytes of a line that is not whole yet, or cannot be read yet.
     rest: Vec<u8>,
     rest_len: u64,
+    /// How the file begins, if it was read from there.
+    head: Vec<u8>,
 }
 
 /// Why reading a file ended.
@@ -298,7 +317,7 @@ enum End {
 impl Part {
     fn of(file: &LogFile) -> Self {
         let (end, open) = (file.offset(), file.offset() - file.resume());
-        Self { crop: Crop::default(), hash: Sha256::new(), end, open, rest: Vec::new(), rest_len: 0 }
+        Self { crop: Crop::default(), hash: Sha256::new(), end, open, rest: Vec::new(), rest_len: 0, head: Vec::new() }
     }
 }
 
@@ -382,6 +401,9 @@ impl<'a> Draft<'a> {
         let mut memory = std::mem::take(&mut self.memory);
         let (part, memory) = self
             .spooling(move |spool| {
+                if block.offset == 0 {
+                    part.head = block.bytes[..block.bytes.len().min(SAMPLE_BYTES)].to_vec();
+                }
                 let (mut crop, used) = lines::reap(&meaning, &origin, &mut memory, &block);
                 let end = block.offset + used.bytes as u64;
                 if end > from {
@@ -401,7 +423,7 @@ impl<'a> Draft<'a> {
 
     /// What was read of a file counts.
     fn keep(&mut self, part: Part, file: &LogFile, end: End) -> Result<(), ChangelogError> {
-        self.check_dialect(&part.crop, file)?;
+        self.check_dialect(&part, file)?;
         let LogFile { name: log, fingerprint, .. } = file.clone();
         let Part { crop, hash, end: offset, open, rest_len, .. } = part;
         let closed = file.closing && end == End::Reached { torn: false } && rest_len == 0;
@@ -442,12 +464,19 @@ impl<'a> Draft<'a> {
     }
 
     /// A file of another dialect is an error, a few bad lines in a good file are not.
-    fn check_dialect(&self, crop: &Crop, file: &LogFile) -> Result<(), ChangelogError> {
-        let Tally { lines, bad, records, .. } = crop.tally;
+    fn check_dialect(&self, part: &Part, file: &LogFile) -> Result<(), ChangelogError> {
+        let Tally { lines, bad, records, .. } = part.crop.tally;
+        let Some(first) = part.crop.bad.first() else { return self.check_silent(part, file) };
         let all = records == 0 && file.offset() == 0;
-        let most = bad * 2 > lines && lines >= MOSTLY_BAD_LINES;
-        let Some(first) = crop.bad.iter().find(|_| bad > 0 && (all || most)) else { return Ok(()) };
-        let likely = dialect::likely(first.text.as_bytes()).map(str::to_owned);
+        let most = bad * 2 > lines;
+        let likely = || self.likely(part, first);
+        let likely = if all || (most && lines >= MOSTLY_BAD_LINES) {
+            likely().ok()
+        } else if most && let Ok(other) = likely() {
+            Some(other)
+        } else {
+            return Ok(());
+        };
         Err(ChangelogError::MostlyBad(Box::new(MostlyBad {
             log: file.name.clone(),
             dialect: self.meaning.dialect.name().to_owned(),
@@ -456,8 +485,37 @@ impl<'a> Draft<'a> {
             offset: first.offset,
             column: first.column,
             expected: first.expected.clone(),
-            likely,
+            text: detect::shown(first.text.as_bytes()),
+            likely: likely.map(str::to_owned),
         })))
+    }
+
+    /// A file that says nothing holds reads alone, or waits for more lines, or is of another dialect.
+    fn check_silent(&self, part: &Part, file: &LogFile) -> Result<(), ChangelogError> {
+        if part.crop.tally.says_something() || part.head.is_empty() {
+            return Ok(());
+        }
+        let is_whole = part.head.len() < SAMPLE_BYTES;
+        match detect::detect(Sample { bytes: &part.head, is_whole }) {
+            Ok(found) if !self.is_ours(found) => {
+                let (log, dialect, likely) = (file.name.clone(), self.meaning.dialect.name(), found.name());
+                Err(ChangelogError::OtherLog { log, dialect, likely })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A dialect, or that of which it is one spelling.
+    fn is_ours(&self, found: &dyn Dialect) -> bool {
+        self.meaning.dialect.name().starts_with(found.name())
+    }
+
+    /// The other dialect that a file is of, by its beginning or by the first of its lines that is bad.
+    fn likely(&self, part: &Part, first: &Bad) -> Result<&'static str, Undetected> {
+        let is_whole = part.head.len() < SAMPLE_BYTES;
+        let of_head = detect::detect(Sample { bytes: &part.head, is_whole });
+        let found = of_head.or_else(|_| detect::detect(Sample { bytes: first.text.as_bytes(), is_whole: true }))?;
+        if self.is_ours(found) { Err(Undetected::Empty) } else { Ok(found.name()) }
     }
 
     fn warn(&mut self, survey: &Survey, start: &Start) {

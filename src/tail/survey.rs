@@ -100,22 +100,43 @@ pub async fn survey(
     }
 }
 
-/// The beginnings of the first `max` log files by name, each up to `bytes` long.
+/// The beginning of a log file, to tell its dialect by.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    pub log: String,
+    pub bytes: Vec<u8>,
+    /// It is the whole file.
+    pub is_whole: bool,
+}
+
+/// The beginnings of `max` log files, by name, each up to `bytes` long: of those with the first names, and of the newest.
 ///
 /// # Errors
 ///
 /// The directory or a file cannot be read.
-pub async fn heads(
+pub async fn beginnings(
     logs: &dyn Store,
     wanted: &(dyn Fn(&str) -> bool + Sync),
     max: usize,
     bytes: usize,
-) -> Result<Vec<Vec<u8>>, TailError> {
-    let mut heads = Vec::new();
-    for found in walk(logs, wanted).await?.logs.iter().filter(|found| found.meta.len > 0).take(max) {
-        heads.extend(head(logs, found, bytes).await?);
+) -> Result<Vec<Beginning>, TailError> {
+    let mut found = walk(logs, wanted).await?.logs;
+    found.retain(|found| found.meta.len > 0);
+    let newest = found.iter().max_by_key(|found| found.meta.mtime).map(|found| found.name.clone());
+    let mut left = max;
+    found.retain(|found| {
+        left = left.saturating_sub(1);
+        left > 0 || Some(&found.name) == newest.as_ref()
+    });
+    let mut beginnings = Vec::new();
+    for found in &found {
+        let beginning = |head: Vec<u8>| {
+            let is_whole = head.len() < bytes;
+            Beginning { log: found.name.clone(), bytes: head, is_whole }
+        };
+        beginnings.extend(head(logs, found, bytes).await?.map(beginning));
     }
-    Ok(heads)
+    Ok(beginnings)
 }
 
 impl Survey {
