@@ -1,9 +1,14 @@
 //! The trait that every audit-log format implements, and the list of all of them.
 
+use crate::azure_storage::AzureStorage;
 use crate::change::Entry;
+use crate::cos_access::CosAccess;
 use crate::error::ParseError;
+use crate::gcs_audit::GcsAudit;
+use crate::gcs_usage::GcsUsage;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
+use crate::oss_access::OssAccess;
 use crate::records::{self, End, Parsed};
 use chrono::{NaiveDateTime, TimeDelta};
 
@@ -122,7 +127,8 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
+static ALL: [&dyn Dialect; 7] =
+    [&Hdfs { names: Names::Either }, &JindoFs, &OssAccess, &CosAccess, &GcsAudit, &GcsUsage, &AzureStorage];
 
 /// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
 static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];

@@ -1,12 +1,19 @@
 //! Audit-log dialects: the bytes of one record in, changes out. No files, no clock, no async, no store.
 
+pub mod azure_storage;
 pub mod change;
+pub mod cos_access;
 pub mod dialect;
+mod effect;
 pub mod error;
 mod field;
+pub mod gcs_audit;
+pub mod gcs_usage;
 pub mod hdfs;
 pub mod jindofs;
+mod json;
 mod object;
+pub mod oss_access;
 pub mod path;
 pub mod records;
 mod sink;

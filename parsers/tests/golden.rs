@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use syncd_parsers::records::{self, Bad, End, Parsed};
 use syncd_parsers::{Dialect, Entry, Op};
 
-/// The folders, each named as the dialect that reads its cases.
-const FOLDERS: [&str; 4] = ["hdfs", "hdfs-escaped", "hdfs-raw", "jindofs"];
-
 #[test]
 fn every_case_gives_what_is_written_beside_it() {
     let is_blessing = std::env::var_os("SYNCD_BLESS").is_some();
@@ -77,7 +74,7 @@ fn a_case_without_bad_lines_is_likely_of_its_own_dialect() {
     for (log, dialect) in cases() {
         let bytes = read(&log);
         if parse(dialect, &bytes).bad_lines == 0 {
-            assert_eq!(syncd_parsers::dialect::likely(&bytes), dialect.name().split('-').next(), "{}", log.display());
+            assert_eq!(syncd_parsers::dialect::likely(&bytes), folder_dialect(dialect), "{}", log.display());
         }
     }
 }
@@ -90,17 +87,30 @@ fn parse(dialect: &dyn Dialect, bytes: &[u8]) -> Parsed {
 }
 
 fn cases() -> Vec<(PathBuf, &'static dyn Dialect)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/logs");
     let mut cases = Vec::new();
-    for folder in FOLDERS {
-        let dialect = syncd_parsers::dialect::by_name(folder).expect("each folder is named as a dialect");
-        let files = std::fs::read_dir(root.join(folder)).expect("each dialect has a folder");
-        let files = files.map(|file| file.expect("readable").path());
+    for folder in entries_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/logs")) {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("the name of a dialect");
+        let dialect = syncd_parsers::dialect::by_name(name).expect("each folder is named as the dialect of its cases");
+        let logs = entries_of(&folder).into_iter().filter(|file| file.extension().is_some_and(|ext| ext == "log"));
         let before = cases.len();
-        cases.extend(files.filter(|file| file.extension().is_some_and(|ext| ext == "log")).map(|log| (log, dialect)));
-        assert!(cases.len() > before, "{folder} has cases");
+        cases.extend(logs.map(|log| (log, dialect)));
+        assert!(cases.len() > before, "{name} has cases");
     }
     cases
+}
+
+#[test]
+fn every_dialect_has_cases() {
+    for dialect in syncd_parsers::dialect::all() {
+        assert!(cases().iter().any(|(_, own)| own.name() == dialect.name()), "{}", dialect.name());
+    }
+}
+
+fn entries_of(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable").path()).collect();
+    entries.sort();
+    entries
 }
 
 fn read(file: &Path) -> Vec<u8> {
