@@ -170,7 +170,11 @@ impl<'a> Place<'a> {
     }
 
     fn bucket(&self) -> Vec<u8> {
-        if self.container.is_empty() { self.account.to_vec() } else { [&self.account, &b"/"[..], &self.container].concat() }
+        if self.container.is_empty() {
+            self.account.to_vec()
+        } else {
+            [&self.account, &b"/"[..], &self.container].concat()
+        }
     }
 
     fn say(&self, effect: Effect, objects: &mut Objects) {
@@ -370,16 +374,41 @@ enum Doing {
 
 fn doing_of(operation: &str) -> Doing {
     let effect = match operation {
-        "PutBlob" | "PutBlobFromURL" | "PutBlockList" | "CopyBlob" | "CopyBlobFromURL" | "IncrementalCopyBlob"
-        | "AbortCopyBlob" | "AppendBlock" | "AppendBlockFromURL" | "PutPage" | "PutPageFromURL" | "ClearPage"
-        | "UndeleteBlob" | "CreatePathFile" | "AppendFile" | "FlushFile" | "CreateFile" | "CopyFile"
-        | "AbortCopyFile" | "PutRange" | "PutRangeFromURL" | "ClearRange" => Effect::Names(Op::Write),
+        "PutBlob"
+        | "PutBlobFromURL"
+        | "PutBlockList"
+        | "CopyBlob"
+        | "CopyBlobFromURL"
+        | "IncrementalCopyBlob"
+        | "AbortCopyBlob"
+        | "AppendBlock"
+        | "AppendBlockFromURL"
+        | "PutPage"
+        | "PutPageFromURL"
+        | "ClearPage"
+        | "UndeleteBlob"
+        | "CreatePathFile"
+        | "AppendFile"
+        | "FlushFile"
+        | "CreateFile"
+        | "CopyFile"
+        | "AbortCopyFile"
+        | "PutRange"
+        | "PutRangeFromURL"
+        | "ClearRange" => Effect::Names(Op::Write),
         "DeleteBlob" | "DeletePathFile" | "DeletePathDir" | "DeleteFile" | "DeleteDirectory" => {
             Effect::Names(Op::Delete)
         }
         "CreatePathDir" | "CreateDirectory" => Effect::Names(Op::Mkdir),
-        "SetBlobMetadata" | "SetBlobProperties" | "SetBlobTier" | "SetBlobTags" | "SetBlobExpiry" | "SetFileProperties"
-        | "SetFileMetadata" | "SetDirectoryMetadata" | "SetDirectoryProperties" => Effect::Names(Op::Attr),
+        "SetBlobMetadata"
+        | "SetBlobProperties"
+        | "SetBlobTier"
+        | "SetBlobTags"
+        | "SetBlobExpiry"
+        | "SetFileProperties"
+        | "SetFileMetadata"
+        | "SetDirectoryMetadata"
+        | "SetDirectoryProperties" => Effect::Names(Op::Attr),
         // May go down the tree.
         "SetPathAccessControl" | "SetAccessControl" | "SetPathAccessControlRecursive" | "SetAccessControlRecursive" => {
             Effect::Names(Op::Rescan)
@@ -387,9 +416,18 @@ fn doing_of(operation: &str) -> Doing {
         "CreateContainer" | "CreateFilesystem" | "CreateShare" => Effect::Bucket(Op::Mkdir),
         "DeleteContainer" | "DeleteFilesystem" | "DeleteShare" => Effect::Bucket(Op::Delete),
         "RenameContainer" | "RestoreBlobRanges" => Effect::Anywhere,
-        "PutBlock" | "PutBlockFromURL" | "CopyBlobSource" | "CopyBlobDestination" | "CopyFileSource"
-        | "CopyFileDestination" | "SnapshotBlob" | "SnapshotShare" | "CreateFileSnapshot" | "BlobPreflightRequest"
-        | "FilePreflightRequest" | "ReadFile" => Effect::Nothing,
+        "PutBlock"
+        | "PutBlockFromURL"
+        | "CopyBlobSource"
+        | "CopyBlobDestination"
+        | "CopyFileSource"
+        | "CopyFileDestination"
+        | "SnapshotBlob"
+        | "SnapshotShare"
+        | "CreateFileSnapshot"
+        | "BlobPreflightRequest"
+        | "FilePreflightRequest"
+        | "ReadFile" => Effect::Nothing,
         operation if operation.contains("Rename") => return Doing::Rename,
         operation => of_family(operation),
     };

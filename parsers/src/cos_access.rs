@@ -90,7 +90,9 @@ impl<'a> Front<'a> {
     fn checked(&self) -> Result<NaiveDateTime, ParseError> {
         let is_version = matches!(self.version, [b'1'..=b'9', b'.', b'0'..=b'9']);
         is_version.then_some(()).ok_or(ParseError::malformed(0, "eventVersion, like 1.0"))?;
-        is_bucket(self.bucket).then_some(()).ok_or(ParseError::malformed(4, "bucketName, with the number of its account"))?;
+        is_bucket(self.bucket)
+            .then_some(())
+            .ok_or(ParseError::malformed(4, "bucketName, with the number of its account"))?;
         let is_path = self.path == b"-" || self.path.starts_with(b"/");
         is_path.then_some(()).ok_or(ParseError::malformed(self.end, "reqPath, with a slash before it"))?;
         let is_method = METHODS.iter().any(|method| self.method.eq_ignore_ascii_case(method.as_bytes()));
@@ -116,7 +118,10 @@ impl<'a> Front<'a> {
 fn is_bucket(text: &[u8]) -> bool {
     let is_own = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let account = text.rsplit(|byte| *byte == b'-').next().unwrap_or_default();
-    text.iter().all(is_own) && account.len() >= 5 && account.len() < text.len() && account.iter().all(u8::is_ascii_digit)
+    text.iter().all(is_own)
+        && account.len() >= 5
+        && account.len() < text.len()
+        && account.iter().all(u8::is_ascii_digit)
 }
 
 /// The numbers that may be the status: the word after the user agent. Quotes in a user agent are not known to be
@@ -139,9 +144,8 @@ fn statuses(rest: &[u8]) -> Option<Vec<u16>> {
 fn effect_of(operation: &[u8]) -> Effect {
     let is = |name: &str| operation.eq_ignore_ascii_case(name.as_bytes());
     let is_one_of = |names: &[&str]| names.iter().any(|name| is(name));
-    let begins = |prefix: &str| {
-        operation.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
+    let begins =
+        |prefix: &str| operation.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()));
     match operation {
         _ if ["Get", "Head", "List", "Option", "Select"].into_iter().any(begins) => Effect::Nothing,
         _ if is_one_of(&WRITES) => Effect::Names(Op::Write),

@@ -110,14 +110,9 @@ impl Dialect for GcsAudit {
     fn salvage(&self, _line: &[u8], _out: &mut Vec<Entry>) {}
 }
 
-/// The column is that of the record's only line, or of one of its lines.
 fn is_no_entry(record: &[u8], error: &serde_json::Error) -> ParseError {
     let column = error.column().saturating_sub(1).min(record.len());
-    let expected = "an audit log entry: timestamp, protoPayload.serviceName, .methodName";
-    match error.is_eof() {
-        true => ParseError::incomplete(column, expected),
-        false => ParseError::malformed(column, expected),
-    }
+    ParseError::malformed(column, "an audit log entry: timestamp, protoPayload.serviceName, .methodName")
 }
 
 impl AuditLog<'_> {
@@ -157,7 +152,8 @@ impl AuditLog<'_> {
         ends.retain(|end| end.key.is_some());
         let start = out.len();
         let mut objects = Objects::new(time, self.user(), out);
-        ends.iter().for_each(|end| objects.name(Op::Rescan, end.bucket.as_bytes(), end.key.unwrap_or_default().as_bytes()));
+        ends.iter()
+            .for_each(|end| objects.name(Op::Rescan, end.bucket.as_bytes(), end.key.unwrap_or_default().as_bytes()));
         effect::remove_doubles(out, start);
         if out.len() - start < 2 {
             self.say_effect(Effect::Inside, time, out);
@@ -190,8 +186,13 @@ enum Doing {
 /// What follows `storage.`.
 fn doing_of(method: &str) -> Doing {
     let effect = match method {
-        "objects.create" | "objects.insert" | "objects.copy" | "objects.rewrite" | "objects.compose"
-        | "objects.restore" | "multipartUploads.complete" => Effect::Names(Op::Write),
+        "objects.create"
+        | "objects.insert"
+        | "objects.copy"
+        | "objects.rewrite"
+        | "objects.compose"
+        | "objects.restore"
+        | "multipartUploads.complete" => Effect::Names(Op::Write),
         "objects.delete" | "folders.delete" | "folders.deleteRecursive" => Effect::Names(Op::Delete),
         "folders.create" => Effect::Names(Op::Mkdir),
         "objects.update" | "objects.patch" | "objects.setIamPolicy" | "setIamPermissions" | "objects.setRetention" => {

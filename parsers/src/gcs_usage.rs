@@ -69,7 +69,8 @@ impl<'a> Row<'a> {
     fn of(record: &'a [u8]) -> Result<Self, ParseError> {
         let (mut columns, mut at) = ([&record[..0]; COLUMNS], 0);
         for column in &mut columns {
-            let end = value_end(record, at).ok_or(ParseError::malformed(at, "17 values, each in quotes, and commas"))?;
+            let end =
+                value_end(record, at).ok_or(ParseError::malformed(at, "17 values, each in quotes, and commas"))?;
             *column = &record[at + 1..end];
             let is_comma = matches!(record.get(end + 1), Some(b',' | b'\r') | None);
             is_comma.then_some(()).ok_or(ParseError::malformed(end + 1, "a comma"))?;
@@ -165,9 +166,16 @@ fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
 /// method tells whether it reads.
 fn effect_of(operation: &[u8], method: &[u8]) -> Effect {
     match operation {
-        b"PUT_Object" | b"POST_Object" | b"COPY_Object" | b"COMPOSE_Object" | b"storage.objects.insert"
-        | b"storage.objects.copy" | b"storage.objects.rewrite" | b"storage.objects.compose"
-        | b"storage.objects.restore" | b"storage.objects.move" => Effect::Names(Op::Write),
+        b"PUT_Object"
+        | b"POST_Object"
+        | b"COPY_Object"
+        | b"COMPOSE_Object"
+        | b"storage.objects.insert"
+        | b"storage.objects.copy"
+        | b"storage.objects.rewrite"
+        | b"storage.objects.compose"
+        | b"storage.objects.restore"
+        | b"storage.objects.move" => Effect::Names(Op::Write),
         b"DELETE_Object" | b"storage.objects.delete" => Effect::Names(Op::Delete),
         b"PATCH_Object" | b"storage.objects.patch" | b"storage.objects.update" => Effect::Names(Op::Attr),
         b"PUT_Bucket" | b"storage.buckets.insert" => Effect::Bucket(Op::Mkdir),

@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn a_status_may_stand_in_quotes() {
-        for (json, expected) in [("204", Some(204)), ("\"204\"", Some(204)), ("\"Unknown\"", None), ("null", None), ("-1", None)] {
+        for (json, expected) in
+            [("204", Some(204)), ("\"204\"", Some(204)), ("\"Unknown\"", None), ("null", None), ("-1", None)]
+        {
             assert_eq!(serde_json::from_str::<HttpStatus>(json).expect(json).0, expected, "{json}");
         }
     }

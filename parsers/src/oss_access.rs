@@ -249,9 +249,8 @@ fn keys<'a>(target: &'a [u8], bucket: &[u8], object: Option<&'a [u8]>) -> Vec<Co
 fn effect_of(operation: &[u8]) -> Effect {
     let is = |name: &str| operation.eq_ignore_ascii_case(name.as_bytes());
     let is_one_of = |names: &[&str]| names.iter().any(|name| is(name));
-    let begins = |prefix: &str| {
-        operation.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
+    let begins =
+        |prefix: &str| operation.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()));
     match operation {
         _ if begins("Get") || begins("Head") || begins("List") || begins("Options") || begins("Select") => {
             Effect::Nothing
