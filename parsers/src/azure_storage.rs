@@ -5,7 +5,7 @@ use crate::change::{Entry, Op};
 use crate::dialect::{Clock, Delivery, Dialect};
 use crate::effect::{self, Effect};
 use crate::error::ParseError;
-use crate::json::{HttpStatus, Text};
+use crate::json::{self, Status, Text};
 use crate::object::Objects;
 use crate::{time, url};
 use chrono::{NaiveDateTime, TimeDelta};
@@ -58,25 +58,24 @@ impl Dialect for AzureStorage {
     fn salvage(&self, _line: &[u8], _out: &mut Vec<Entry>) {}
 }
 
-/// What both shapes say.
+/// What both shapes say. Text is empty where they do not.
 struct Request<'a> {
     time: NaiveDateTime,
-    operation: Cow<'a, str>,
+    operation: Cow<'a, [u8]>,
     /// `Success`, `SASNetworkError`, `BlobNotFound`, …
-    outcome: Cow<'a, str>,
-    /// `None` where the line has no number: the request was interrupted.
-    status: Option<u16>,
+    outcome: Cow<'a, [u8]>,
+    /// The status is that of a refusal. (That of an interrupted request may be none.)
+    is_refusal: bool,
     /// `blob`, `file`, `queue`, `table`
-    service: Cow<'a, str>,
-    /// Empty where the line does not say.
-    account: Cow<'a, str>,
-    url: Cow<'a, str>,
+    service: Cow<'a, [u8]>,
+    account: Cow<'a, [u8]>,
+    url: Cow<'a, [u8]>,
     /// `/account/container/blob`, decoded; of a copy's source an address.
-    key: Cow<'a, str>,
-    /// Both ends of a rename, as addresses; empty where the line does not say.
-    source: Cow<'a, str>,
-    destination: Cow<'a, str>,
-    user: Cow<'a, str>,
+    key: Cow<'a, [u8]>,
+    /// Both ends of a rename, as addresses.
+    source: Cow<'a, [u8]>,
+    destination: Cow<'a, [u8]>,
+    user: Cow<'a, [u8]>,
 }
 
 impl<'a> Request<'a> {
@@ -90,16 +89,16 @@ impl<'a> Request<'a> {
 
     /// An interrupted request may have changed what it names.
     fn was_refused(&self) -> bool {
-        let is_interrupted = self.outcome.ends_with("NetworkError") || self.outcome.ends_with("TimeoutError");
-        !is_interrupted && self.status.is_some_and(effect::is_refusal)
+        let is_interrupted = self.outcome.ends_with(b"NetworkError") || self.outcome.ends_with(b"TimeoutError");
+        self.is_refusal && !is_interrupted
     }
 
     fn is_of_files(&self) -> bool {
-        !matches!(&*self.service, "queue" | "table")
+        !matches!(&*self.service, b"queue" | b"table")
     }
 
     fn say(&self, out: &mut Vec<Entry>) {
-        match doing_of(&self.operation) {
+        match doing_of(&String::from_utf8_lossy(&self.operation)) {
             Doing::Effect(Effect::Nothing) => (),
             Doing::Effect(effect) => self.say_effect(effect, out),
             Doing::Rename => self.say_rename(out),
@@ -107,39 +106,42 @@ impl<'a> Request<'a> {
     }
 
     fn say_effect(&self, effect: Effect, out: &mut Vec<Entry>) {
-        let (_, query) = url::split_query(self.url.as_bytes());
-        let asks_for = |name: &str| url::has_parameter(query, name.as_bytes());
-        let effect = if asks_for("snapshot") || asks_for("versionid") { effect.of_version() } else { effect };
-        let mut objects = Objects::new(self.time, Some(&self.user), out);
+        let (_, query) = url::split_query(&self.url);
+        let names_version = url::has_parameter(query, b"snapshot") || url::has_parameter(query, b"versionid");
+        let effect = if names_version { effect.of_version() } else { effect };
+        let mut objects = Objects::new(self.time, self.user(), out);
         match self.place() {
             Some(place) => place.say(effect, &mut objects),
-            None => objects.rescan_bucket(self.account.as_bytes()),
+            None => objects.rescan_bucket(&self.account),
         }
+    }
+
+    fn user(&self) -> Option<&str> {
+        std::str::from_utf8(&self.user).ok().filter(|user| !user.is_empty())
     }
 
     /// The path in the key; in the address, if there is no key.
     fn place(&self) -> Option<Place<'_>> {
-        let key = Some(&*self.key).filter(|key| !key.is_empty());
-        key.and_then(Place::of_key).or_else(|| Place::of_url(&self.url, &self.account))
+        Place::of_key(&self.key).or_else(|| Place::of_url(&self.url, &self.account))
     }
 
     /// Where the record names one end only, the other may be in any container of the account.
     fn say_rename(&self, out: &mut Vec<Entry>) {
         let own = self.place().map(Place::path);
-        let end = |url: &'_ str| Place::of_url(url, &self.account).map(Place::path).or_else(|| own.clone());
+        let end = |url| Place::of_url(url, &self.account).map(Place::path).or_else(|| own.clone());
         match (end(&self.source), end(&self.destination)) {
             (Some(path), Some(to)) if path != to => {
-                let user = (!self.user.is_empty()).then(|| self.user.to_string());
+                let user = self.user().map(str::to_owned);
                 out.push(Entry { time: self.time, op: Op::Rename, path, to: Some(to), into: false, user });
             }
-            _ => Objects::new(self.time, Some(&self.user), out).rescan_bucket(self.account_of(own.as_deref())),
+            _ => Objects::new(self.time, self.user(), out).rescan_bucket(self.account_of(own.as_deref())),
         }
     }
 
-    /// Empty if the record does not say.
+    /// The account, as the record names it or a path in it.
     fn account_of<'p>(&'p self, path: Option<&'p [u8]>) -> &'p [u8] {
         let of_path = || path.map_or(&b""[..], |path| split(&path[1..]).0);
-        if self.account.is_empty() { of_path() } else { self.account.as_bytes() }
+        if self.account.is_empty() { of_path() } else { &self.account }
     }
 }
 
@@ -153,18 +155,18 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// `/account/container/blob`, as it is.
-    fn of_key(key: &'a str) -> Option<Self> {
-        let (account, rest) = split(key.as_bytes().strip_prefix(b"/")?);
+    fn of_key(key: &'a [u8]) -> Option<Self> {
+        let (account, rest) = split(key.strip_prefix(b"/")?);
         let (container, blob) = split(rest);
         (!account.is_empty()).then(|| Self { account: account.into(), container: container.into(), blob: blob.into() })
     }
 
     /// `https://account.blob.core.windows.net:443/container/blob?…`, with `%20` and the like.
-    fn of_url(url: &'a str, account: &'a str) -> Option<Self> {
-        let at = memmem::find(url.as_bytes(), b"://")?;
-        let (host, path) = split(url::split_query(&url.as_bytes()[at + 3..]).0);
+    fn of_url(url: &'a [u8], account: &'a [u8]) -> Option<Self> {
+        let at = memmem::find(url, b"://")?;
+        let (host, path) = split(url::split_query(&url[at + 3..]).0);
         let label = host.split(|byte| matches!(byte, b'.' | b':')).next().unwrap_or_default();
-        let account = if account.is_empty() { label } else { account.as_bytes() };
+        let account = if account.is_empty() { label } else { account };
         let (container, blob) = split(path);
         Some(Self { account: account.into(), container: url::percent(container), blob: url::percent(blob) })
     }
@@ -219,13 +221,13 @@ fn of_fields(record: &[u8]) -> Result<Request<'_>, ParseError> {
         time,
         operation: text(operation),
         outcome: text(outcome),
-        status: effect::status(status),
+        is_refusal: effect::status(status).is_some_and(effect::is_refusal),
         service: text(service),
         account: text(owner),
         url: text(url),
         key: text(key),
-        source: Cow::Borrowed(""),
-        destination: Cow::Borrowed(""),
+        source: Cow::Borrowed(b""),
+        destination: Cow::Borrowed(b""),
         user: text(requester),
     })
 }
@@ -240,34 +242,31 @@ fn field_end(record: &[u8], at: usize) -> Option<usize> {
     memchr(b';', &rest[from..]).filter(|gap| from == 0 || *gap == 0).map(|gap| at + from + gap)
 }
 
-/// A field's text, without quotes around it and with its character references undone. What is not UTF-8 cannot be a name
-/// of this service.
-fn text(field: &[u8]) -> Cow<'_, str> {
+/// A field's text, without quotes around it and with its character references undone.
+fn text(field: &[u8]) -> Cow<'_, [u8]> {
     let inner = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(field);
-    match String::from_utf8_lossy(inner) {
-        text if !text.contains('&') => text,
-        text => Cow::Owned(unescaped(&text)),
-    }
+    if memchr(b'&', inner).is_some() { Cow::Owned(unescaped(inner)) } else { Cow::Borrowed(inner) }
 }
 
 /// Undoes `&quot;`, `&amp;`, `&lt;`, `&gt;`, `&apos;`, `&#59;` and `&#x3B;`, once. Other text stays.
-fn unescaped(text: &str) -> String {
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some(at) = memchr(b'&', rest) {
+        out.extend_from_slice(&rest[..at]);
         rest = &rest[at..];
         let (piece, length) = reference(rest).unwrap_or(('&', 1));
-        out.push(piece);
+        out.extend_from_slice(piece.encode_utf8(&mut [0; 4]).as_bytes());
         rest = &rest[length..];
     }
-    out + rest
+    out.extend_from_slice(rest);
+    out
 }
 
 /// The character that a reference at the start of a text means, and its length in bytes.
-fn reference(text: &str) -> Option<(char, usize)> {
-    let end = memchr(b';', &text.as_bytes()[..text.len().min(12)])?;
+fn reference(text: &[u8]) -> Option<(char, usize)> {
+    let end = memchr(b';', &text[..text.len().min(12)])?;
     let code = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
-    let character = match &text[1..end] {
+    let character = match std::str::from_utf8(&text[1..end]).ok()? {
         "quot" => '"',
         "amp" => '&',
         "lt" => '<',
@@ -293,11 +292,11 @@ struct Resource<'a> {
     #[serde(borrow)]
     operation_name: Text<'a>,
     #[serde(default)]
-    status_code: HttpStatus,
-    #[serde(borrow, default)]
-    status_text: Text<'a>,
-    #[serde(borrow, default)]
-    uri: Text<'a>,
+    status_code: Status,
+    #[serde(borrow)]
+    status_text: Option<Text<'a>>,
+    #[serde(borrow)]
+    uri: Option<Text<'a>>,
     #[serde(borrow)]
     identity: Option<Identity<'a>>,
     #[serde(borrow)]
@@ -311,36 +310,33 @@ struct Identity<'a> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 struct Requester<'a> {
     #[serde(borrow)]
-    upn: Text<'a>,
+    upn: Option<Text<'a>>,
     #[serde(borrow)]
-    object_id: Text<'a>,
+    object_id: Option<Text<'a>>,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 struct Properties<'a> {
     #[serde(borrow)]
-    account_name: Text<'a>,
+    account_name: Option<Text<'a>>,
     #[serde(borrow)]
-    service_type: Text<'a>,
+    service_type: Option<Text<'a>>,
     #[serde(borrow)]
-    object_key: Text<'a>,
+    object_key: Option<Text<'a>>,
     #[serde(borrow)]
-    source_uri: Text<'a>,
+    source_uri: Option<Text<'a>>,
     #[serde(borrow)]
-    destination_uri: Text<'a>,
+    destination_uri: Option<Text<'a>>,
 }
 
 fn of_json(record: &[u8]) -> Result<Request<'_>, ParseError> {
-    let resource: Resource = serde_json::from_slice(record).map_err(|error| {
-        let column = error.column().saturating_sub(1).min(record.len());
-        ParseError::malformed(column, "a resource log: time, category, operationName, properties")
-    })?;
+    let resource: Resource = json::read(record, "a resource log: time, category, operationName, properties")?;
     let time = time::rfc3339(resource.time.as_bytes()).ok_or(ParseError::malformed(0, "time, in UTC"))?;
-    let is_storage = resource.category.starts_with("Storage");
+    let is_storage = resource.category.as_bytes().starts_with(b"Storage");
     is_storage.then_some(()).ok_or(ParseError::malformed(0, "category: StorageRead, StorageWrite or StorageDelete"))?;
     Ok(resource.request(time))
 }
@@ -351,18 +347,22 @@ impl<'a> Resource<'a> {
         let requester = self.identity.and_then(|identity| identity.requester).unwrap_or_default();
         Request {
             time,
-            operation: self.operation_name.0,
-            outcome: self.status_text.0,
-            status: self.status_code.0,
-            service: own.service_type.0,
-            account: own.account_name.0,
-            url: self.uri.0,
-            key: own.object_key.0,
-            source: own.source_uri.0,
-            destination: own.destination_uri.0,
-            user: if requester.upn.is_empty() { requester.object_id.0 } else { requester.upn.0 },
+            operation: self.operation_name.into_bytes(),
+            outcome: text_of(self.status_text),
+            is_refusal: self.status_code.is_refusal(),
+            service: text_of(own.service_type),
+            account: text_of(own.account_name),
+            url: text_of(self.uri),
+            key: text_of(own.object_key),
+            source: text_of(own.source_uri),
+            destination: text_of(own.destination_uri),
+            user: text_of(requester.upn.or(requester.object_id)),
         }
     }
+}
+
+fn text_of(text: Option<Text<'_>>) -> Cow<'_, [u8]> {
+    text.unwrap_or_default().into_bytes()
 }
 
 // What operations do.
@@ -396,10 +396,9 @@ fn doing_of(operation: &str) -> Doing {
         | "PutRange"
         | "PutRangeFromURL"
         | "ClearRange" => Effect::Names(Op::Write),
-        "DeleteBlob" | "DeletePathFile" | "DeletePathDir" | "DeleteFile" | "DeleteDirectory" => {
-            Effect::Names(Op::Delete)
-        }
-        "CreatePathDir" | "CreateDirectory" => Effect::Names(Op::Mkdir),
+        "DeleteBlob" | "DeleteFile" => Effect::Names(Op::Delete),
+        "DeletePathFile" | "DeletePathDir" | "DeleteDirectory" => Effect::Directory(Op::Delete),
+        "CreatePathDir" | "CreateDirectory" => Effect::Directory(Op::Mkdir),
         "SetBlobMetadata"
         | "SetBlobProperties"
         | "SetBlobTier"
@@ -411,7 +410,7 @@ fn doing_of(operation: &str) -> Doing {
         | "SetDirectoryProperties" => Effect::Names(Op::Attr),
         // May go down the tree.
         "SetPathAccessControl" | "SetAccessControl" | "SetPathAccessControlRecursive" | "SetAccessControlRecursive" => {
-            Effect::Names(Op::Rescan)
+            Effect::Directory(Op::Rescan)
         }
         "CreateContainer" | "CreateFilesystem" | "CreateShare" => Effect::Bucket(Op::Mkdir),
         "DeleteContainer" | "DeleteFilesystem" | "DeleteShare" => Effect::Bucket(Op::Delete),

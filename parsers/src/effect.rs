@@ -11,6 +11,8 @@ pub(crate) enum Effect {
     Nothing,
     /// Changes the object that it names.
     Names(Op),
+    /// Changes the directory that it names, whether its name ends in a slash or not, and perhaps all below it.
+    Directory(Op),
     /// Changes the bucket itself.
     Bucket(Op),
     /// Changes objects of the bucket and does not name them.
@@ -28,8 +30,14 @@ impl Effect {
             (Self::Nothing, _) => (),
             (Self::Bucket(op), _) => objects.bucket(op, bucket),
             (Self::Anywhere, _) => objects.rescan_bucket(b""),
-            (Self::Inside, _) | (Self::Names(_) | Self::Unknown, []) => objects.rescan_bucket(bucket),
+            (Self::Inside, _) | (Self::Names(_) | Self::Directory(_) | Self::Unknown, []) => {
+                objects.rescan_bucket(bucket)
+            }
             (Self::Names(op), keys) => keys.iter().for_each(|key| objects.name(op, bucket, key.as_ref())),
+            (Self::Directory(op), keys) => keys.iter().for_each(|key| {
+                let key = key.as_ref();
+                objects.name(op, bucket, key.strip_suffix(b"/").unwrap_or(key));
+            }),
             (Self::Unknown, keys) => keys.iter().for_each(|key| objects.rescan_parent(bucket, key.as_ref())),
         }
     }

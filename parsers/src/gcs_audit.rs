@@ -4,14 +4,15 @@ use crate::change::{Entry, Op};
 use crate::dialect::{Clock, Delivery, Dialect, Framing};
 use crate::effect::{self, Effect};
 use crate::error::ParseError;
-use crate::json::Text;
+use crate::json::{self, Text};
 use crate::object::Objects;
 use crate::time;
 use chrono::{NaiveDateTime, TimeDelta};
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use serde::Deserialize;
 
-const SERVICE: &str = "storage.googleapis.com";
+const EXPECTED: &str = "an audit log entry: timestamp, protoPayload.serviceName, .methodName";
+const SERVICE: &[u8] = b"storage.googleapis.com";
 /// `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `ABORTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`: what failed so may have
 /// happened all the same.
 const UNSURE: [i64; 7] = [1, 2, 4, 10, 13, 14, 15];
@@ -25,8 +26,8 @@ pub struct GcsAudit;
 struct LogEntry<'a> {
     #[serde(borrow)]
     timestamp: Text<'a>,
-    #[serde(borrow, default)]
-    log_name: Text<'a>,
+    #[serde(borrow)]
+    log_name: Option<Text<'a>>,
     #[serde(borrow)]
     proto_payload: Option<AuditLog<'a>>,
 }
@@ -38,8 +39,8 @@ struct AuditLog<'a> {
     service_name: Text<'a>,
     #[serde(borrow)]
     method_name: Text<'a>,
-    #[serde(borrow, default)]
-    resource_name: Text<'a>,
+    #[serde(borrow)]
+    resource_name: Option<Text<'a>>,
     status: Option<Status>,
     #[serde(borrow)]
     authentication_info: Option<AuthenticationInfo<'a>>,
@@ -56,14 +57,14 @@ struct Status {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthenticationInfo<'a> {
-    #[serde(borrow, default)]
-    principal_email: Text<'a>,
+    #[serde(borrow)]
+    principal_email: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 struct AuthorizationInfo<'a> {
-    #[serde(borrow, default)]
-    resource: Text<'a>,
+    #[serde(borrow)]
+    resource: Option<Text<'a>>,
 }
 
 impl Dialect for GcsAudit {
@@ -92,27 +93,24 @@ impl Dialect for GcsAudit {
     }
 
     fn begins(&self, line: &[u8]) -> bool {
-        serde_json::from_slice::<LogEntry>(line).is_ok()
+        json::read::<LogEntry>(line, EXPECTED).is_ok()
     }
 
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
-        let entry: LogEntry = serde_json::from_slice(record).map_err(|error| is_no_entry(record, &error))?;
+        let entry: LogEntry = json::read(record, EXPECTED)?;
         let time = time::rfc3339(entry.timestamp.as_bytes()).ok_or(ParseError::malformed(0, "timestamp, in UTC"))?;
         match &entry.proto_payload {
-            Some(request) if &*request.service_name == SERVICE && !request.was_refused() => request.say(time, out),
+            Some(request) if request.service_name.as_bytes() == SERVICE && !request.was_refused() => {
+                request.say(time, out)
+            }
             Some(_) => (),
-            None if entry.log_name.is_empty() => return Err(ParseError::malformed(0, "protoPayload or logName")),
+            None if entry.log_name.is_none() => return Err(ParseError::malformed(0, "protoPayload or logName")),
             None => (),
         }
         Ok(time)
     }
 
     fn salvage(&self, _line: &[u8], _out: &mut Vec<Entry>) {}
-}
-
-fn is_no_entry(record: &[u8], error: &serde_json::Error) -> ParseError {
-    let column = error.column().saturating_sub(1).min(record.len());
-    ParseError::malformed(column, "an audit log entry: timestamp, protoPayload.serviceName, .methodName")
 }
 
 impl AuditLog<'_> {
@@ -122,11 +120,16 @@ impl AuditLog<'_> {
     }
 
     fn user(&self) -> Option<&str> {
-        self.authentication_info.as_ref().map(|who| &*who.principal_email)
+        let email = self.authentication_info.as_ref()?.principal_email.as_ref()?;
+        std::str::from_utf8(email.as_bytes()).ok()
+    }
+
+    fn resource(&self) -> Option<Resource<'_>> {
+        Resource::of(self.resource_name.as_ref()?.as_bytes())
     }
 
     fn say(&self, time: NaiveDateTime, out: &mut Vec<Entry>) {
-        match self.method_name.strip_prefix("storage.").map_or(Doing::Effect(Effect::Unknown), doing_of) {
+        match doing_of(&self.method_name.to_str()) {
             Doing::Effect(Effect::Nothing) => (),
             Doing::Effect(effect) => self.say_effect(effect, time, out),
             Doing::Move => self.say_move(time, out),
@@ -135,25 +138,24 @@ impl AuditLog<'_> {
 
     fn say_effect(&self, effect: Effect, time: NaiveDateTime, out: &mut Vec<Entry>) {
         let mut objects = Objects::new(time, self.user(), out);
-        match Resource::of(&self.resource_name) {
+        match self.resource() {
             None => objects.rescan_bucket(b""),
             // Who may do what with a bucket changes no object.
             Some(Resource { key: None, .. }) if effect == Effect::Names(Op::Attr) => (),
-            Some(Resource { bucket, key }) => effect.say(&mut objects, bucket.as_bytes(), key.as_slice()),
+            Some(Resource { bucket, key }) => effect.say(&mut objects, bucket, key.as_slice()),
         }
     }
 
     /// A move is asked permission for at both its ends. Where the record names one only, the other may be anywhere in
     /// the bucket.
     fn say_move(&self, time: NaiveDateTime, out: &mut Vec<Entry>) {
-        let asked = self.authorization_info.iter().flatten().map(|info| &*info.resource);
-        let names = std::iter::once(&*self.resource_name).chain(asked);
-        let mut ends: Vec<Resource> = names.filter_map(Resource::of).collect();
-        ends.retain(|end| end.key.is_some());
+        let asked = self.authorization_info.iter().flatten().filter_map(|info| info.resource.as_ref());
+        let asked = asked.filter_map(|resource| Resource::of(resource.as_bytes()));
         let start = out.len();
         let mut objects = Objects::new(time, self.user(), out);
-        ends.iter()
-            .for_each(|end| objects.name(Op::Rescan, end.bucket.as_bytes(), end.key.unwrap_or_default().as_bytes()));
+        for end in self.resource().into_iter().chain(asked) {
+            end.key.into_iter().for_each(|key| objects.name(Op::Rescan, end.bucket, key));
+        }
         effect::remove_doubles(out, start);
         if out.len() - start < 2 {
             self.say_effect(Effect::Inside, time, out);
@@ -164,18 +166,22 @@ impl AuditLog<'_> {
 /// `projects/_/buckets/BUCKET[/objects/KEY]`, or `/folders/` and the like. Keys are written as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Resource<'a> {
-    bucket: &'a str,
-    key: Option<&'a str>,
+    bucket: &'a [u8],
+    key: Option<&'a [u8]>,
 }
 
 impl<'a> Resource<'a> {
-    fn of(name: &'a str) -> Option<Self> {
-        let at = memmem::find(name.as_bytes(), b"/buckets/").filter(|_| name.starts_with("projects/"))?;
-        let rest = &name[at + "/buckets/".len()..];
-        let (bucket, rest) = rest.split_once('/').unwrap_or((rest, ""));
-        let key = rest.split_once('/').map(|(_, key)| key).filter(|key| !key.is_empty());
+    fn of(name: &'a [u8]) -> Option<Self> {
+        let at = memmem::find(name, b"/buckets/").filter(|_| name.starts_with(b"projects/"))?;
+        let (bucket, rest) = split(&name[at + b"/buckets/".len()..]);
+        let key = Some(split(rest).1).filter(|key| !key.is_empty());
         (!bucket.is_empty()).then_some(Self { bucket, key })
     }
+}
+
+/// What stands before the first slash, and what after it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    memchr(b'/', path).map_or((path, b""), |slash| (&path[..slash], &path[slash + 1..]))
 }
 
 enum Doing {
@@ -183,8 +189,8 @@ enum Doing {
     Move,
 }
 
-/// What follows `storage.`.
 fn doing_of(method: &str) -> Doing {
+    let Some(method) = method.strip_prefix("storage.") else { return Doing::Effect(Effect::Unknown) };
     let effect = match method {
         "objects.create"
         | "objects.insert"
@@ -193,8 +199,9 @@ fn doing_of(method: &str) -> Doing {
         | "objects.compose"
         | "objects.restore"
         | "multipartUploads.complete" => Effect::Names(Op::Write),
-        "objects.delete" | "folders.delete" | "folders.deleteRecursive" => Effect::Names(Op::Delete),
-        "folders.create" => Effect::Names(Op::Mkdir),
+        "objects.delete" => Effect::Names(Op::Delete),
+        "folders.delete" | "folders.deleteRecursive" => Effect::Directory(Op::Delete),
+        "folders.create" => Effect::Directory(Op::Mkdir),
         "objects.update" | "objects.patch" | "objects.setIamPolicy" | "setIamPermissions" | "objects.setRetention" => {
             Effect::Names(Op::Attr)
         }

@@ -18,11 +18,13 @@ impl<'a> Objects<'a> {
         Self { time, user: user.filter(|user| !user.is_empty()), out }
     }
 
-    /// Names one object. A key that ends in a slash is the marker of a directory: written, it is a directory made.
-    /// Without a key anything in the bucket may have changed.
+    /// Names one object. A key that ends in a slash is the marker of a directory: written, it is a directory made; removed, it
+    /// is only looked at, for nothing below it is removed with it, and Hadoop removes the markers of all directories above
+    /// each file that it writes. Without a key anything in the bucket may have changed.
     pub(crate) fn name(&mut self, op: Op, bucket: &[u8], key: &[u8]) {
         let (op, key) = match key.strip_suffix(b"/") {
             Some(marked) if op == Op::Write => (Op::Mkdir, marked),
+            Some(marked) if op == Op::Delete => (Op::Attr, marked),
             Some(marked) => (op, marked),
             None => (op, key),
         };
@@ -73,7 +75,7 @@ mod tests {
             objects.name(Op::Write, b"b", b"a/dir/");
             objects.name(Op::Delete, b"b", b"a/dir/");
         });
-        let expected = [(Op::Write, "/b/a//x"), (Op::Mkdir, "/b/a/dir"), (Op::Delete, "/b/a/dir")];
+        let expected = [(Op::Write, "/b/a//x"), (Op::Mkdir, "/b/a/dir"), (Op::Attr, "/b/a/dir")];
         assert_eq!(named, expected.map(|(op, path)| (op, path.to_owned())));
     }
 

@@ -256,8 +256,9 @@ fn effect_of(operation: &[u8]) -> Effect {
             Effect::Nothing
         }
         _ if is_one_of(&WRITES) => Effect::Names(Op::Write),
-        _ if is_one_of(&["DeleteObject", "ExpireObject", "DeleteDirectory"]) => Effect::Names(Op::Delete),
-        _ if is("CreateDirectory") => Effect::Names(Op::Mkdir),
+        _ if is_one_of(&["DeleteObject", "ExpireObject"]) => Effect::Names(Op::Delete),
+        _ if is("DeleteDirectory") => Effect::Directory(Op::Delete),
+        _ if is("CreateDirectory") => Effect::Directory(Op::Mkdir),
         _ if is_one_of(&ATTRIBUTES) => Effect::Names(Op::Attr),
         _ if is_one_of(&NOTHING) => Effect::Nothing,
         _ if is("PutBucket") => Effect::Bucket(Op::Mkdir),
