@@ -47,6 +47,13 @@ impl Dialect for AzureStorage {
         Request::of(line).is_ok()
     }
 
+    fn id<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        match record.first()? {
+            b'{' => serde_json::from_slice::<Id>(record).ok().map(|id| id.correlation_id.as_bytes()),
+            _ => front(record).ok().map(|(_, rest)| &rest[..memchr(b';', rest).unwrap_or(rest.len())]),
+        }
+    }
+
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
         let request = Request::of(record)?;
         if !request.was_refused() && request.is_of_files() {
@@ -204,14 +211,9 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 fn of_fields(record: &[u8]) -> Result<Request<'_>, ParseError> {
     let is_version = record.starts_with(b"1.0;") || record.starts_with(b"2.0;");
     is_version.then_some(()).ok_or(ParseError::malformed(0, "1.0; or 2.0;"))?;
-    let (mut fields, mut at) = ([&record[..0]; FRONT], 0);
-    for field in &mut fields {
-        let end = field_end(record, at).ok_or(ParseError::malformed(at, "30 fields with semicolons between them"))?;
-        *field = &record[at..end];
-        at = end + 1;
-    }
+    let (fields, rest) = front(record)?;
     // What follows may have quotes within quotes, and a list with semicolons: there are at least as many as fields.
-    let left = memchr::memchr_iter(b';', &record[at..]).count();
+    let left = memchr::memchr_iter(b';', rest).count();
     (left + 1 >= FIELDS - FRONT).then_some(()).ok_or(ParseError::malformed(record.len(), "30 fields"))?;
     let [_, time, operation, outcome, status, _, _, _, requester, owner, service, url, key] = fields;
     let time = time::rfc3339(time).ok_or(ParseError::malformed(4, "request-start-time, in UTC"))?;
@@ -230,6 +232,17 @@ fn of_fields(record: &[u8]) -> Result<Request<'_>, ParseError> {
         destination: Cow::Borrowed(b""),
         user: text(requester),
     })
+}
+
+/// The first fields, and what follows the semicolon after them.
+fn front(record: &[u8]) -> Result<([&[u8]; FRONT], &[u8]), ParseError> {
+    let (mut fields, mut at) = ([&record[..0]; FRONT], 0);
+    for field in &mut fields {
+        let end = field_end(record, at).ok_or(ParseError::malformed(at, "30 fields with semicolons between them"))?;
+        *field = &record[at..end];
+        at = end + 1;
+    }
+    Ok((fields, &record[at..]))
 }
 
 /// Where the semicolon is that ends the field which begins at a place. Quotes of its own a field writes as `&quot;`.
@@ -281,6 +294,12 @@ fn reference(text: &[u8]) -> Option<(char, usize)> {
 }
 
 // The resource logs.
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Id<'a> {
+    correlation_id: &'a str,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -67,6 +67,12 @@ struct AuthorizationInfo<'a> {
     resource: Option<Text<'a>>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Id<'a> {
+    insert_id: &'a str,
+}
+
 impl Dialect for GcsAudit {
     fn name(&self) -> &'static str {
         "gcs-audit"
@@ -94,6 +100,10 @@ impl Dialect for GcsAudit {
 
     fn begins(&self, line: &[u8]) -> bool {
         json::read::<LogEntry>(line, EXPECTED).is_ok()
+    }
+
+    fn id<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        serde_json::from_slice::<Id>(record).ok().map(|id| id.insert_id.as_bytes())
     }
 
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {

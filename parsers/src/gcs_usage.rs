@@ -41,6 +41,10 @@ impl Dialect for GcsUsage {
         Row::of(line).is_ok()
     }
 
+    fn id<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        Row::of(record).ok().map(|row| row.id)
+    }
+
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
         let row = Row::of(record)?;
         let is_refused = effect::status(row.status).is_some_and(effect::is_refusal);
@@ -60,6 +64,7 @@ struct Row<'a> {
     method: &'a [u8],
     uri: &'a [u8],
     status: &'a [u8],
+    id: &'a [u8],
     operation: &'a [u8],
     bucket: &'a [u8],
     object: &'a [u8],
@@ -76,9 +81,9 @@ impl<'a> Row<'a> {
             is_comma.then_some(()).ok_or(ParseError::malformed(end + 1, "a comma"))?;
             at = end + 2;
         }
-        let [micros, _, _, _, method, uri, status, _, _, _, _, _, _, _, operation, bucket, object] = columns;
+        let [micros, _, _, _, method, uri, status, _, _, _, _, _, _, id, operation, bucket, object] = columns;
         let time = time_of(micros).ok_or(ParseError::malformed(1, "time_micros"))?;
-        Ok(Self { time, method, uri, status, operation, bucket, object })
+        Ok(Self { time, method, uri, status, id, operation, bucket, object })
     }
 
     fn say(&self, effect: Effect, out: &mut Vec<Entry>) {
