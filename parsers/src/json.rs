@@ -27,7 +27,12 @@ fn column(record: &[u8], error: &serde_json::Error) -> usize {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Text<'a>(Cow<'a, [u8]>);
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    #[must_use]
+    pub fn into_bytes(self) -> Cow<'a, [u8]> {
+        self.0
+    }
+
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
