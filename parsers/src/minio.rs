@@ -33,6 +33,7 @@ impl Dialect for MinIo {
         &[
             "entries that a node dropped because the webhook was away and no queue_dir is set",
             "objects that another site or bucket replicates to this one under names of internal calls",
+            "all objects but one of an upload by form that fans out to several",
         ]
     }
 
