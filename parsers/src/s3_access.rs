@@ -30,7 +30,7 @@ impl Dialect for S3Access {
         &[
             "delivery is best effort: a line may come days late, twice, or never; verify regularly",
             "a batch delete whose BATCH.DELETE.OBJECT lines were not delivered",
-            "objects that replication from another bucket, or a restored backup, puts in place",
+            "objects that replication from another bucket puts in place: whether they have lines is not known",
         ]
     }
 
@@ -330,7 +330,7 @@ impl<'a> Tail<'a> {
             is_number(status) && matches!(status.len(), 1 | 3) && is_error && numbers.into_iter().all(is_number);
         // Referer, agent, version: two spaces at least.
         let has_rest = memchr::memchr_iter(b' ', rest).nth(1).is_some();
-        (is_tail && has_rest).then_some(Self { failed: matches!(status[0], b'3' | b'4'), rest })
+        (is_tail && has_rest).then_some(Self { failed: matches!(status[0], b'3' | b'4') && status != b"499", rest })
     }
 
     /// Referer and agent may hold anything; nothing after them has a quote.
