@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 const EXPECTED: &str = "a record of CloudTrail, with eventTime, eventSource and eventName";
 
+/// What the records of the dialect `s3-event` call their source (S3, MinIO, Ceph); services have host names.
+const NOTIFICATIONS: [&[u8]; 3] = [b"aws:s3", b"minio:s3", b"ceph:s3"];
+
 /// The dialect `cloudtrail`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CloudTrail;
@@ -59,6 +62,9 @@ impl Dialect for CloudTrail {
             return time::rfc3339(digest.end.as_bytes()).ok_or(ParseError::malformed(0, EXPECTED));
         }
         let record: Record = json::read(record, EXPECTED)?;
+        if NOTIFICATIONS.contains(&record.event_source.as_bytes()) {
+            return Err(ParseError::malformed(0, EXPECTED));
+        }
         let time = time::rfc3339(record.event_time.as_bytes()).ok_or(ParseError::malformed(0, EXPECTED))?;
         if record.is_of_s3() && !record.is_refused() {
             let user = record.user_identity.as_ref().and_then(|user| user.arn.as_ref()).map(Text::to_str);
