@@ -2,9 +2,14 @@
 
 use crate::change::Entry;
 use crate::error::ParseError;
+use crate::gluster_changelog::GlusterChangelog;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
+use crate::linux_auditd::LinuxAuditd;
+use crate::lustre_changelog::LustreChangelog;
+use crate::ozone::Ozone;
 use crate::records::{self, End, Parsed};
+use crate::samba_full_audit::{self, SambaFullAudit};
 use chrono::{NaiveDateTime, TimeDelta};
 
 /// How a log is cut into records.
@@ -122,10 +127,22 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
+static ALL: [&dyn Dialect; 7] = [
+    &Hdfs { names: Names::Either },
+    &JindoFs,
+    &Ozone,
+    &SambaFullAudit { names: samba_full_audit::Names::Absolute },
+    &LinuxAuditd,
+    &GlusterChangelog,
+    &LustreChangelog,
+];
 
 /// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
-static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];
+static SPELLINGS: [&dyn Dialect; 3] = [
+    &Hdfs { names: Names::Escaped },
+    &Hdfs { names: Names::Raw },
+    &SambaFullAudit { names: samba_full_audit::Names::Relative },
+];
 
 /// Every dialect there is.
 #[must_use]

@@ -4,11 +4,18 @@ pub mod change;
 pub mod dialect;
 pub mod error;
 mod field;
+pub mod gluster_changelog;
 pub mod hdfs;
+mod ids;
 pub mod jindofs;
+pub mod linux_auditd;
+pub mod lustre_changelog;
+pub mod ozone;
 pub mod path;
 pub mod records;
+pub mod samba_full_audit;
 mod sink;
+mod syscalls;
 
 pub use change::{Change, Entry, Op};
 pub use dialect::Dialect;
