@@ -1,14 +1,19 @@
 //! The trait that every audit-log format implements, and the list of all of them.
 
+use crate::ceph_rgw::CephRgw;
 use crate::change::Entry;
+use crate::cloudtrail::CloudTrail;
 use crate::error::ParseError;
 use crate::gluster_changelog::GlusterChangelog;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
 use crate::linux_auditd::LinuxAuditd;
 use crate::lustre_changelog::LustreChangelog;
+use crate::minio::MinIo;
 use crate::ozone::Ozone;
 use crate::records::{self, End, Parsed};
+use crate::s3_access::S3Access;
+use crate::s3_event::S3Event;
 use crate::samba_full_audit::{self, SambaFullAudit};
 use chrono::{NaiveDateTime, TimeDelta};
 
@@ -127,9 +132,14 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 7] = [
+static ALL: [&dyn Dialect; 12] = [
     &Hdfs { names: Names::Either },
     &JindoFs,
+    &S3Access,
+    &CloudTrail,
+    &S3Event,
+    &MinIo,
+    &CephRgw,
     &Ozone,
     &SambaFullAudit { names: samba_full_audit::Names::Absolute },
     &LinuxAuditd,

@@ -1,6 +1,8 @@
 //! Audit-log dialects: the bytes of one record in, changes out. No files, no clock, no async, no store.
 
+pub mod ceph_rgw;
 pub mod change;
+pub mod cloudtrail;
 pub mod dialect;
 pub mod error;
 mod field;
@@ -8,14 +10,21 @@ pub mod gluster_changelog;
 pub mod hdfs;
 mod ids;
 pub mod jindofs;
+mod json;
 pub mod linux_auditd;
 pub mod lustre_changelog;
+pub mod minio;
+mod object;
 pub mod ozone;
 pub mod path;
 pub mod records;
+pub mod s3_access;
+pub mod s3_event;
 pub mod samba_full_audit;
 mod sink;
 mod syscalls;
+mod time;
+mod url;
 
 pub use change::{Change, Entry, Op};
 pub use dialect::Dialect;
