@@ -20,7 +20,7 @@ use memchr::memchr;
 use std::collections::HashMap;
 
 /// How many ids are kept; beyond them everything is forgotten, and what comes next is scanned for.
-const IDS_MAX: usize = 1 << 18;
+const IDS_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 18 };
 /// How many names of one id are kept; beyond them it is one whose names are not known.
 const NAMES_MAX: usize = 64;
 /// How deep a path may be; a longer chain of directories is one that goes in circles.

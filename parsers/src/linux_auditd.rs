@@ -74,10 +74,11 @@ impl Dialect for LinuxAuditd {
         Ok(time)
     }
 
-    /// Each line of an event tells whether it names anything; one that cannot be read may have named anything.
-    fn salvage(&self, line: &[u8], out: &mut Vec<Entry>) {
-        let first = Record::of(line).filter(|record| matches!(record.kind, b"SYSCALL" | b"PATH" | b"URINGOP"));
-        if let Some(time) = first.and_then(|record| time_of(record.stamp)) {
+    /// An event that cannot be read may have named anything, if it has names.
+    fn salvage(&self, record: &[u8], out: &mut Vec<Entry>) {
+        let of_names = |record: &Record| matches!(record.kind, b"SYSCALL" | b"PATH" | b"URINGOP");
+        let line = record.split(|byte| *byte == b'\n').filter_map(Record::of).find(of_names);
+        if let Some(time) = line.and_then(|line| time_of(line.stamp)) {
             Sink::plain(time, None, out).name(Op::Rescan, b"/");
         }
     }
