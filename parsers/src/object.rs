@@ -28,7 +28,11 @@ impl<'a> Objects<'a> {
             Some(marked) => (op, marked),
             None => (op, key),
         };
-        if key.is_empty() { self.rescan_bucket(bucket) } else { self.push(op, path_of(bucket, key)) }
+        if key.is_empty() || bucket.is_empty() {
+            self.rescan_bucket(bucket)
+        } else {
+            self.push(op, path_of(bucket, key))
+        }
     }
 
     /// The directory of an object: something beside it may have changed, too.
