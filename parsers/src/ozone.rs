@@ -7,7 +7,7 @@ use crate::error::ParseError;
 use crate::field::{self, READINGS_MAX};
 use crate::sink::Sink;
 use chrono::{NaiveDateTime, TimeDelta};
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -105,6 +105,9 @@ impl<'a> Head<'a> {
     fn outcome(&self, record: &'a [u8]) -> Result<(&'a [u8], bool), ParseError> {
         let rest = record[self.end..].trim_ascii_start();
         let incomplete = ParseError::incomplete(record.len(), "| ret=SUCCESS or FAILURE");
+        if runs_into_another(rest) {
+            return Err(ParseError::malformed(self.end, "one record"));
+        }
         let end = memmem::rfind(rest, b" | ret=").ok_or(incomplete.clone())?;
         let (parameters, result) = (&rest[..end], &rest[end + 7..]);
         let is_success = result.starts_with(b"SUCCESS");
@@ -121,19 +124,15 @@ impl<'a> Head<'a> {
 
 /// What may follow the result: bars, times, and an exception that goes on over lines which begin no record.
 fn trace(after: &[u8], end: usize) -> Result<(), ParseError> {
-    let (first, lines) = match memchr(b'\n', after) {
-        Some(newline) => (&after[..newline], Some(&after[newline + 1..])),
-        None => (after, None),
-    };
-    let has_exception = first.split(|byte| *byte == b'|').any(is_exception);
-    match lines {
-        None if has_exception => Err(ParseError::incomplete(end, "the lines of a stack trace")),
-        None => Ok(()),
-        Some(lines) if lines.split(|byte| *byte == b'\n').any(|line| field::timestamp(line).is_ok()) => {
-            Err(ParseError::malformed(end, "lines of a stack trace alone"))
-        }
-        Some(_) => Ok(()),
-    }
+    let goes_on = memchr(b'\n', after).is_none() && after.split(|byte| *byte == b'|').any(is_exception);
+    if goes_on { Err(ParseError::incomplete(end, "the lines of a stack trace")) } else { Ok(()) }
+}
+
+/// Whether a line that begins a record follows one that is complete.
+fn runs_into_another(text: &[u8]) -> bool {
+    let mut newlines = memchr_iter(b'\n', text);
+    let next = newlines.find(|at| Head::of(&text[at + 1..]).is_ok());
+    next.is_some_and(|at| memmem::find(&text[..at], b"} | ret=").is_some())
 }
 
 /// A class name before a colon, or alone: `org.apache.hadoop.ozone.om.exceptions.OMException: …`.
@@ -401,7 +400,7 @@ fn name_map(action: Action, parameters: &[u8], sink: &mut Sink) -> Result<(), &'
     let text = parameters.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or_default();
     let (volume, rest) = field_of(text, b"volume=");
     let (bucket, rest) = field_of(rest, b"bucket=");
-    let place = Place { volume, bucket };
+    let place = Place { volume: volume.or_else(|| later_volume(text)), bucket };
     if let Some((rest, source)) = link_of(rest) {
         name_map_in(action, rest, place, Some(source), sink)?;
     }
@@ -495,6 +494,12 @@ fn field_of<'a>(text: &'a [u8], key: &[u8]) -> (Option<&'a [u8]>, &'a [u8]) {
         }
         None => (None, text),
     }
+}
+
+/// Operations on a volume name its owners first.
+fn later_volume(text: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = split_once(text, b", volume=")?;
+    field_of(rest, b"").0.filter(|volume| !volume.is_empty())
 }
 
 fn is_of_bucket(byte: &u8) -> bool {

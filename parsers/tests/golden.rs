@@ -73,7 +73,8 @@ fn a_case_that_grows_byte_by_byte_gives_what_it_gives_whole() {
 fn a_case_without_bad_lines_is_likely_of_its_own_dialect() {
     for (log, dialect) in cases() {
         let bytes = read(&log);
-        if parse(dialect, &bytes).bad_lines == 0 {
+        let must_be_told = dialect.name().ends_with("-relative"); // its dialect alone cannot read it
+        if parse(dialect, &bytes).bad_lines == 0 && !must_be_told {
             let name = dialect.name();
             let name = name.strip_suffix("-escaped").or_else(|| name.strip_suffix("-raw")).unwrap_or(name);
             assert_eq!(syncd_parsers::dialect::likely(&bytes), Some(name), "{}", log.display());
