@@ -210,9 +210,13 @@ impl<'a> Request<'a> {
     fn of_syscall(record: &Record<'a>) -> Result<Self, &'static str> {
         let arch = record.value(b"arch=").and_then(|arch| number(arch, 16)).ok_or("arch=")?;
         let syscall = record.value(b"syscall=").and_then(|syscall| number(syscall, 10)).ok_or("syscall=")?;
+        let call = syscalls::call(arch, syscall);
+        if call.effect == Effect::Ignored {
+            return Ok(Self { call, ..Self::unknown() });
+        }
         let keys: [&[u8]; 4] = [b"a0=", b"a1=", b"a2=", b"a3="];
         let arguments = keys.map(|key| record.value(key).and_then(|value| number(value, 16)));
-        Ok(Self { call: syscalls::call(arch, syscall), arguments, ..Self::of_both(record) })
+        Ok(Self { call, arguments, ..Self::of_both(record) })
     }
 
     /// Operations of io_uring: their arguments are not logged, the roles of their names tell.

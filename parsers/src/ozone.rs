@@ -280,8 +280,10 @@ impl Place<'_> {
 
     /// Keys stand with commas between them, and may hold commas: with several, their common directory.
     fn batch(&self, keys: &[u8], sink: &mut Sink) {
-        if memchr(b',', keys).is_none() {
-            return if keys.is_empty() { () } else { self.name(Op::Delete, keys, sink) };
+        match (keys.is_empty(), memchr(b',', keys)) {
+            (true, _) => return,
+            (false, None) => return self.name(Op::Delete, keys, sink),
+            (false, Some(_)) => (),
         }
         let mut pieces = keys.split(|byte| *byte == b',').map(<[u8]>::trim_ascii_start);
         let first = pieces.next().unwrap_or_default();

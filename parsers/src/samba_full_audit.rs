@@ -419,7 +419,7 @@ fn once(message: &[u8]) -> &[u8] {
 fn escaped(text: &[u8]) -> Option<u8> {
     let digit = |at: usize| text.get(at).filter(|byte| matches!(byte, b'0'..=b'7')).map(|byte| u32::from(byte - b'0'));
     let byte = u8::try_from(digit(1)? * 64 + digit(2)? * 8 + digit(3)?).ok()?;
-    (byte < b' ' || byte >= 0x7f).then_some(byte)
+    (!(b' '..0x7f).contains(&byte)).then_some(byte)
 }
 
 /// With those escapes undone whose bit is set in `meant`.
