@@ -19,6 +19,11 @@ impl<'a> Sink<'a> {
         Self { time: head.time, ugi: marks.text(Key::Ugi), start: out.len(), out }
     }
 
+    /// For a log whose records are not made of marks.
+    pub(crate) fn plain(time: NaiveDateTime, user: Option<&'a [u8]>, out: &'a mut Vec<Entry>) -> Self {
+        Self { time, ugi: user, start: out.len(), out }
+    }
+
     pub(crate) fn name(&mut self, op: Op, path: &[u8]) {
         self.push(op, path, None, false);
     }

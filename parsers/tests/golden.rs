@@ -75,7 +75,8 @@ fn a_case_that_grows_byte_by_byte_gives_what_it_gives_whole() {
 fn a_case_without_bad_lines_is_found_to_be_of_its_own_dialect() {
     for (log, dialect) in cases() {
         let bytes = read(&log);
-        if parse(dialect, &bytes).bad_lines == 0 {
+        let must_be_told = dialect.name().ends_with("-relative"); // its dialect alone cannot read it
+        if parse(dialect, &bytes).bad_lines == 0 && !must_be_told {
             let found = detect(Sample { bytes: &bytes, is_whole: true }).map(Dialect::name);
             assert_eq!(found, Ok(family(dialect)), "{}", log.display());
         }
@@ -99,8 +100,10 @@ fn no_other_dialect_finds_a_change_in_a_case() {
 
 /// The name of a dialect without its spelling: `hdfs` of `hdfs-raw`.
 fn family(dialect: &dyn Dialect) -> &'static str {
-    let name = dialect.name();
-    all().iter().map(|of| of.name()).find(|of| *of == name).or(name.split('-').next()).unwrap_or(name)
+    let of = |family: &&str| {
+        dialect.name().strip_prefix(*family).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    all().iter().map(|dialect| dialect.name()).find(of).unwrap_or(dialect.name())
 }
 
 #[test]
