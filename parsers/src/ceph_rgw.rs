@@ -274,3 +274,14 @@ impl Request<'_> {
         url::has_parameter(self.query, b"partNumber") && url::has_parameter(self.query, b"uploadId")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_record_is_its_own_field() {
+        assert_eq!(CephRgw.id(b"{\"op_data\":{\"trans_id\":\"forged\"},\"trans_id\":\"tx1\"}"), Some(&b"tx1"[..]));
+        assert_eq!(CephRgw.id(b"{}"), None);
+    }
+}

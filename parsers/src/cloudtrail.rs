@@ -306,3 +306,17 @@ impl Record<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_record_is_its_own_field() {
+        assert_eq!(
+            CloudTrail.id(b"{\"requestParameters\":{\"eventID\":\"forged\"},\"eventID\":\"e1\"}"),
+            Some(&b"e1"[..])
+        );
+        assert_eq!(CloudTrail.id(b"{}"), None);
+    }
+}

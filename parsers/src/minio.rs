@@ -32,7 +32,7 @@ impl Dialect for MinIo {
     fn cannot_tell(&self) -> &'static [&'static str] {
         &[
             "entries that a node dropped because the webhook was away and no queue_dir is set",
-            "objects that another site or bucket replicates to this one under names of internal calls",
+            "all objects but one of an upload by form that fans out to several",
         ]
     }
 

@@ -30,7 +30,7 @@ impl Dialect for S3Access {
         &[
             "delivery is best effort: a line may come days late, twice, or never; verify regularly",
             "a batch delete whose BATCH.DELETE.OBJECT lines were not delivered",
-            "objects that replication from another bucket, or a restored backup, puts in place",
+            "objects that replication from another bucket puts in place: whether they have lines is not known",
         ]
     }
 
@@ -330,7 +330,7 @@ impl<'a> Tail<'a> {
             is_number(status) && matches!(status.len(), 1 | 3) && is_error && numbers.into_iter().all(is_number);
         // Referer, agent, version: two spaces at least.
         let has_rest = memchr::memchr_iter(b' ', rest).nth(1).is_some();
-        (is_tail && has_rest).then_some(Self { failed: matches!(status[0], b'3' | b'4'), rest })
+        (is_tail && has_rest).then_some(Self { failed: matches!(status[0], b'3' | b'4') && status != b"499", rest })
     }
 
     /// Referer and agent may hold anything; nothing after them has a quote.
@@ -389,4 +389,48 @@ fn path(request: &[u8]) -> Option<&[u8]> {
 fn is_path_of(path: &[u8], bucket: &[u8], key: &[u8]) -> bool {
     let Some(rest) = path.strip_prefix(b"/") else { return false };
     rest == key || rest.strip_prefix(bucket).and_then(|rest| rest.strip_prefix(b"/")) == Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(operation: &str, key: &str) -> Option<Vec<u8>> {
+        let line = format!("o b [01/Jun/2026:10:00:00 +0000] - - R1 {operation} {key} - 204 - - - - - - - -");
+        S3Access.id(line.as_bytes()).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn each_line_of_one_request_has_an_id_of_its_own() {
+        assert_eq!(id("BATCH.DELETE.OBJECT", "a"), Some(b"R1 BATCH.DELETE.OBJECT a".to_vec()));
+        assert_ne!(id("BATCH.DELETE.OBJECT", "a"), id("BATCH.DELETE.OBJECT", "b"));
+        assert_ne!(id("REST.COPY.OBJECT", "a"), id("REST.COPY.OBJECT_GET", "a"));
+        assert_eq!(id("PutObject", "a"), None);
+    }
+
+    #[test]
+    fn only_families_that_the_documentation_names_are_operations() {
+        for good in [
+            "REST.GET.OBJECT",
+            "REST.GET.BUCKET.LOCATION",
+            "S3.TRANSITION_SIA.OBJECT",
+            "SOAP.PutObject",
+            "BATCH.DELETE.OBJECT",
+        ] {
+            assert!(is_operation(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "REST",
+            "REST.",
+            "REST.PUT",
+            "REST.PUT.",
+            "REST.PATCH.OBJECT",
+            "PutObject",
+            "rest.put.object",
+            "REST.PUT.OB-JECT",
+            "S3",
+        ] {
+            assert!(!is_operation(bad.as_bytes()), "{bad}");
+        }
+    }
 }
