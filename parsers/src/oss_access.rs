@@ -129,16 +129,19 @@ struct Reading<'a> {
 /// Every place where the fields that the server writes may begin. Quotes are not escaped, and a user agent or an object
 /// may hold them.
 fn each_reading<'a>(record: &'a [u8], head: &Head, mut say: impl FnMut(&Reading<'a>)) -> Result<(), ParseError> {
-    let mut room = READINGS_MAX;
-    let mut is_read = false;
+    let (mut places, mut readings) = (0, 0);
     for at in memchr_iter(b'"', &record[head.end..]).map(|quote| head.end + quote) {
         let Some((operation, bucket, rest)) = beginning(&record[at..]) else { continue };
-        room = room.checked_sub(1).ok_or(ParseError::malformed(at, "fewer ways to read one record"))?;
+        places += 1;
         for object in objects(rest, operation != b"-") {
-            is_read = true;
+            readings += 1;
             say(&Reading { at, operation, bucket, object });
         }
+        if places.max(readings) > READINGS_MAX {
+            return Err(ParseError::malformed(at, "fewer ways to read one record"));
+        }
     }
+    let is_read = readings > 0;
     is_read.then_some(()).ok_or(ParseError::malformed(head.end, "\"operation\" \"bucket\" \"object\" and numbers"))
 }
 
