@@ -4,6 +4,7 @@ use crate::change::{Entry, Op};
 use crate::dialect::{Clock, Delivery, Dialect, Framing};
 use crate::effect::{self, Effect};
 use crate::error::ParseError;
+use crate::field::READINGS_MAX;
 use crate::json::{self, Text};
 use crate::object::Objects;
 use crate::time;
@@ -156,18 +157,17 @@ impl AuditLog<'_> {
         }
     }
 
-    /// A move is asked permission for at both its ends. Where the record names one only, the other may be anywhere in
-    /// the bucket.
+    /// A move is asked permission for at both its ends. Where the record names one only, or many, the other may be
+    /// anywhere in the bucket.
     fn say_move(&self, time: NaiveDateTime, out: &mut Vec<Entry>) {
         let asked = self.authorization_info.iter().flatten().filter_map(|info| info.resource.as_ref());
         let asked = asked.filter_map(|resource| Resource::of(resource.as_bytes()));
+        let ends = || self.resource().into_iter().chain(asked.clone()).filter_map(|end| Some((end.bucket, end.key?)));
         let start = out.len();
         let mut objects = Objects::new(time, self.user(), out);
-        for end in self.resource().into_iter().chain(asked) {
-            end.key.into_iter().for_each(|key| objects.name(Op::Rescan, end.bucket, key));
-        }
+        ends().take(READINGS_MAX).for_each(|(bucket, key)| objects.name(Op::Rescan, bucket, key));
         effect::remove_doubles(out, start);
-        if out.len() - start < 2 {
+        if out.len() - start < 2 || ends().nth(READINGS_MAX).is_some() {
             self.say_effect(Effect::Inside, time, out);
         }
     }

@@ -9,7 +9,7 @@ use crate::field::READINGS_MAX;
 use crate::object::Objects;
 use crate::{time, url};
 use chrono::{NaiveDateTime, TimeDelta};
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 use std::borrow::Cow;
 
 /// Bytes of an object name as it is written: 1,023 bytes, each as `%XX`, and some room.
@@ -93,12 +93,12 @@ impl<'a> Head<'a> {
         Ok(Self { time, request: request.strip_prefix(b"\"").unwrap_or(request), end })
     }
 
-    /// What stands between the method and ` HTTP/`; empty if there is no such thing.
+    /// What stands between the method and ` HTTP/1.1`; empty if there is no such thing.
     fn target(&self) -> &'a [u8] {
         let line = &self.request[..memchr(b'"', self.request).unwrap_or(self.request.len())];
         let begin = memchr(b' ', line).map_or(line.len(), |space| space + 1);
-        let end = memmem::rfind(line, b" HTTP/").unwrap_or(line.len()).max(begin);
-        &line[begin..end]
+        let end = memrchr(b' ', line).filter(|space| line[space + 1..].starts_with(b"HTTP/"));
+        &line[begin..end.unwrap_or(line.len()).max(begin)]
     }
 
     /// Every number that stands where a status may stand, before a place, is that of a refusal. (A client chooses the
@@ -129,21 +129,26 @@ struct Reading<'a> {
 /// Every place where the fields that the server writes may begin. Quotes are not escaped, and a user agent or an object
 /// may hold them.
 fn each_reading<'a>(record: &'a [u8], head: &Head, mut say: impl FnMut(&Reading<'a>)) -> Result<(), ParseError> {
-    let mut room = READINGS_MAX;
-    let mut is_read = false;
+    let (mut places, mut readings) = (0, 0);
     for at in memchr_iter(b'"', &record[head.end..]).map(|quote| head.end + quote) {
         let Some((operation, bucket, rest)) = beginning(&record[at..]) else { continue };
-        room = room.checked_sub(1).ok_or(ParseError::malformed(at, "fewer ways to read one record"))?;
+        places += 1;
         for object in objects(rest, operation != b"-") {
-            is_read = true;
+            readings += 1;
             say(&Reading { at, operation, bucket, object });
         }
+        if places.max(readings) > READINGS_MAX {
+            return Err(ParseError::malformed(at, "fewer ways to read one record"));
+        }
     }
+    let is_read = readings > 0;
     is_read.then_some(()).ok_or(ParseError::malformed(head.end, "\"operation\" \"bucket\" \"object\" and numbers"))
 }
 
 /// `"OPERATION" "BUCKET" `, and what follows.
 fn beginning(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    // Half of all quotes end a value, and most values are none: one byte tells.
+    text.get(1).filter(|byte| byte.is_ascii_alphabetic() || **byte == b'-')?;
     let (operation, rest) = field(text)?;
     if !is_operation(operation) {
         return None;
@@ -208,22 +213,21 @@ fn number(text: &[u8]) -> Option<&[u8]> {
 /// The account in the field before.
 fn user_before(record: &[u8], at: usize) -> Option<&str> {
     let before = record[..at].strip_suffix(b"\" ")?;
-    let begin = memchr::memrchr(b'"', before)? + 1;
+    let begin = memrchr(b'"', before)? + 1;
     let user = std::str::from_utf8(&before[begin..]).ok()?;
     (user != "-").then_some(user)
 }
 
 impl Reading<'_> {
     fn say(&self, head: &Head, record: &[u8], out: &mut Vec<Entry>) {
-        let (_, query) = url::split_query(head.target());
-        let effect = match effect_of(self.operation) {
-            effect if url::has_parameter(query, b"versionId") => effect.of_version(),
-            effect => effect,
-        };
-        if effect != Effect::Nothing && !head.was_refused(record, self.at) {
-            let keys = keys(head.target(), self.bucket, self.object);
-            effect.say(&mut Objects::new(head.time, user_before(record, self.at), out), self.bucket, &keys);
+        let effect = effect_of(self.operation);
+        if effect == Effect::Nothing || head.was_refused(record, self.at) {
+            return;
         }
+        let (_, query) = url::split_query(head.target());
+        let effect = if url::has_parameter(query, b"versionId") { effect.of_version() } else { effect };
+        let keys = keys(head.target(), self.bucket, self.object);
+        effect.say(&mut Objects::new(head.time, user_before(record, self.at), out), self.bucket, &keys);
     }
 }
 
