@@ -326,11 +326,7 @@ impl Job {
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
         let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
-        let last = group.last().map(|(manifest, sha256)| Applied {
-            seq: manifest.seq,
-            manifest_sha256: sha256.clone(),
-            to: manifest.to,
-        });
+        let last = group.last().map(|(manifest, sha256)| Applied::of(manifest, sha256));
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
         sets.extend(lately);
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());

@@ -4,10 +4,12 @@
 //! A file is known by its first bytes, not by its name: `audit.log` that became `audit.log.1` and then
 //! `audit.log.1.gz` is one file, read on from where reading it ended. Offsets count uncompressed bytes.
 
+mod objects;
 mod open;
 mod read;
 mod survey;
 
+pub use objects::{Consumed, objects};
 pub use read::{Block, Follows, Reader, Step};
 pub use survey::{Beginning, Head, LogFile, Seen, Survey, beginnings, survey};
 

@@ -9,7 +9,7 @@ use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
 use crate::tail::{
-    self, BLOCK_BYTES, Beginning, Block, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
+    self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
 };
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -117,10 +117,11 @@ impl MakeOptions {
 pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> Result<Made, ChangelogError> {
     logs.identity().await.map_err(TailError::from).map_err(no_logs)?;
     let last = read::last(out).await?;
-    let start = Start::new(last, options)?;
-    let meaning = Arc::new(meaning(logs, &start, options).await?);
+    let mut start = Start::new(last, options)?;
+    let meaning = Arc::new(meaning(logs, &mut start, options).await?);
     let survey = survey(logs, &start, &meaning, options).await?;
     let mut draft = Draft::new(meaning, options).await?;
+    draft.consumed = start.consumed.clone();
     draft.gaps.extend(start.gap.clone());
     draft.gaps.extend(survey.gaps.iter().cloned().map(Gap::from));
     draft.check_gaps()?;
@@ -138,6 +139,7 @@ pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> R
 struct Start {
     seq: u64,
     positions: Vec<Position>,
+    consumed: Consumed,
     from: Option<DateTime<Utc>>,
     since: Option<DateTime<Utc>>,
     /// Lines of the time between the windows before and this one were not to be read.
@@ -161,6 +163,7 @@ impl Start {
             seq: manifest.seq + 1,
             gap: since.map(|since| hole(manifest.to, since)),
             positions: manifest.positions,
+            consumed: manifest.consumed,
             from: Some(manifest.to),
             since,
             previous: Some(sha256),
@@ -177,6 +180,7 @@ impl Start {
         Self {
             seq: 1,
             positions,
+            consumed: Consumed::default(),
             from: since.or(at),
             since,
             gap: gap.map(|(since, checkpoint)| hole(checkpoint, since)),
@@ -186,12 +190,34 @@ impl Start {
     }
 }
 
+impl Start {
+    /// Objects have no positions, and a first one of them may hold records that are late, as when something was begun long
+    /// before it was logged.
+    fn suit(&mut self, dialect: &dyn Dialect, lateness: TimeDelta) {
+        if matches!(dialect.delivery(), Delivery::Appended(_)) {
+            return;
+        }
+        self.positions.clear();
+        if self.previous.is_none() {
+            self.since = self.since.or(self.from).map(|since| since - lateness);
+            self.since.into_iter().for_each(|since| self.consumed.begin(since));
+        }
+    }
+}
+
+/// How much older than the newest record one may be that is still to come.
+fn lateness(dialect: &dyn Dialect, options: &MakeOptions) -> TimeDelta {
+    options.lateness.unwrap_or(match dialect.delivery() {
+        Delivery::Appended(lateness) | Delivery::Objects(lateness) => lateness,
+    })
+}
+
 fn hole(from: DateTime<Utc>, to: DateTime<Utc>) -> Gap {
     let reason = format!("lines from {} to {} were not to be read", manifest::spelled(from), manifest::spelled(to));
     Gap { log: None, offset: None, reason }
 }
 
-async fn meaning(logs: &dyn Store, start: &Start, options: &MakeOptions) -> Result<Meaning, ChangelogError> {
+async fn meaning(logs: &dyn Store, start: &mut Start, options: &MakeOptions) -> Result<Meaning, ChangelogError> {
     let dialect = match (options.dialect, start.dialect.as_deref()) {
         (Some(dialect), _) => dialect,
         (None, Some(name)) => chained(name)?,
@@ -199,6 +225,7 @@ async fn meaning(logs: &dyn Store, start: &Start, options: &MakeOptions) -> Resu
     };
     let MakeOptions { until, now, .. } = *options;
     let zone = zone_of(dialect, options.zone)?;
+    start.suit(dialect, lateness(dialect, options));
     Ok(Meaning { dialect, zone, scope: options.scope.clone(), since: start.since, until, now })
 }
 
@@ -243,14 +270,18 @@ async fn survey(
     meaning: &Meaning,
     options: &MakeOptions,
 ) -> Result<Survey, ChangelogError> {
-    let born = |head: &Head| first_time(meaning, head);
     let is_dated = |name: &str| meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some();
     let wanted = |name: &str| (options.wanted)(name) && is_dated(name);
-    let survey = tail::survey(logs, &start.positions, &options.seen, &wanted, &born).await.map_err(no_logs)?;
+    let born = |head: &Head| first_time(meaning, head);
+    let survey = match meaning.dialect.delivery() {
+        Delivery::Objects(_) => tail::objects(logs, &start.consumed, &wanted).await,
+        Delivery::Appended(_) => tail::survey(logs, &start.positions, &options.seen, &wanted, &born).await,
+    };
+    let survey = survey.map_err(no_logs)?;
     if survey.found == 0 {
         return Err(ChangelogError::NoLogs);
     }
-    if survey.files.is_empty() && start.positions.is_empty() {
+    if survey.files.is_empty() && start.positions.is_empty() && start.consumed.is_empty() {
         return Err(ChangelogError::NoLines { files: survey.found });
     }
     Ok(survey)
@@ -281,6 +312,7 @@ struct Draft<'a> {
     bad: Vec<Bad>,
     logs: Vec<LogRange>,
     positions: Vec<Position>,
+    consumed: Consumed,
     gaps: Vec<Gap>,
     /// A file could not be read as far as it goes, so the window's end stays where it was.
     behind: bool,
@@ -334,6 +366,7 @@ impl<'a> Draft<'a> {
             bad: Vec::new(),
             logs: Vec::new(),
             positions: Vec::new(),
+            consumed: Consumed::default(),
             gaps: Vec::new(),
             behind: false,
             ends: Vec::new(),
@@ -426,8 +459,16 @@ impl<'a> Draft<'a> {
         self.check_dialect(&part, file)?;
         let LogFile { name: log, fingerprint, .. } = file.clone();
         let Part { crop, hash, end: offset, open, rest_len, .. } = part;
+        let is_object = matches!(self.meaning.dialect.delivery(), Delivery::Objects(_));
         let closed = file.closing && end == End::Reached { torn: false } && rest_len == 0;
-        self.positions.push(Position { log: log.clone(), fingerprint: fingerprint.clone(), offset, open, closed });
+        match is_object {
+            true if closed => self.consumed.add(&log, &file.meta),
+            true => {}
+            false => {
+                let (log, fingerprint) = (log.clone(), fingerprint.clone());
+                self.positions.push(Position { log, fingerprint, offset, open, closed });
+            }
+        }
         if offset > file.offset() {
             let sha256 = hex(&hash.finalize());
             self.logs.push(LogRange { log, fingerprint, from: file.offset(), to: offset, sha256 });
@@ -549,10 +590,14 @@ impl<'a> Draft<'a> {
     /// Writes data, side file and manifest, in this order: the manifest makes the window exist.
     async fn write(mut self, out: &dyn Store, start: &Start) -> Result<Made, ChangelogError> {
         let name = self.name(start);
+        if !self.consumed.is_empty() {
+            self.consumed.begin(name.to);
+        }
         let first = self.rescan(&name);
         if !first.is_empty() {
             *self.tally.counts.entry(Op::Rescan).or_default() += 1;
         }
+        let lateness_seconds = u64::try_from(self.lateness().num_seconds()).unwrap_or(0);
         let spool = self.spool;
         let spooled = blocking(move || spool.finish(&first)).await?;
         let data = put_data(out, &name, spooled, self.tally.changes()).await?;
@@ -579,6 +624,8 @@ impl<'a> Draft<'a> {
             counts: self.tally.counts,
             logs: self.logs,
             positions: self.positions,
+            consumed: self.consumed,
+            lateness_seconds,
             rescan_all: !self.gaps.is_empty(),
             gaps: self.gaps,
             data,
@@ -599,11 +646,8 @@ impl<'a> Draft<'a> {
         WindowName { seq: start.seq, from, to: known.map_or(from, |known| known.max(from)) }
     }
 
-    /// How much older than the newest record one may be that is still to come.
     fn lateness(&self) -> TimeDelta {
-        self.options.lateness.unwrap_or(match self.meaning.dialect.delivery() {
-            Delivery::Appended(lateness) | Delivery::Objects(lateness) => lateness,
-        })
+        lateness(self.meaning.dialect, self.options)
     }
 
     /// The change that a gap makes necessary.

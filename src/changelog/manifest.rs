@@ -1,6 +1,6 @@
 //! What a window says of itself, and how its files are called.
 
-use crate::tail::{self, Fingerprint, Position};
+use crate::tail::{self, Consumed, Fingerprint, Position};
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,6 +51,12 @@ pub struct Manifest {
     pub logs: Vec<LogRange>,
     /// Where reading goes on, by name of the log.
     pub positions: Vec<Position>,
+    /// Of logs that come as whole objects, those that were read.
+    #[serde(default, skip_serializing_if = "Consumed::is_empty")]
+    pub consumed: Consumed,
+    /// Records may still come that are older than the newest by so much: `to` is so much earlier.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lateness_seconds: u64,
     /// Lines that are lost, and were known to be when the window was made.
     pub gaps: Vec<Gap>,
     /// The data begins with a `rescan` of the audit root, since lines are lost.

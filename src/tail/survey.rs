@@ -148,6 +148,11 @@ impl Survey {
 }
 
 impl LogFile {
+    /// A file that is whole and was never read.
+    pub(super) fn whole(found: Found, fingerprint: Fingerprint) -> Self {
+        Self { closing: true, ..log_file(found, fingerprint.clone(), fingerprint, None, None) }
+    }
+
     /// Where reading goes on: at the first line that what follows may give another meaning.
     #[must_use]
     pub fn resume(&self) -> u64 {
@@ -190,17 +195,17 @@ impl Seen {
 
 /// A file as the walk met it.
 #[derive(Debug, Clone)]
-struct Found {
-    path: RelPath,
-    name: String,
-    meta: Meta,
-    packing: Packing,
+pub(super) struct Found {
+    pub path: RelPath,
+    pub name: String,
+    pub meta: Meta,
+    pub packing: Packing,
 }
 
 #[derive(Default)]
-struct Walk {
-    logs: Vec<Found>,
-    warnings: Vec<String>,
+pub(super) struct Walk {
+    pub logs: Vec<Found>,
+    pub warnings: Vec<String>,
 }
 
 async fn look(
@@ -226,6 +231,15 @@ async fn look(
 
 /// All log files below the directory, by name.
 async fn walk(logs: &dyn Store, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Walk, TailError> {
+    look_into(logs, wanted, &|_| true).await
+}
+
+/// The same, but of the directories that are to be entered only.
+pub(super) async fn look_into(
+    logs: &dyn Store,
+    wanted: &(dyn Fn(&str) -> bool + Sync),
+    enter: &(dyn Fn(&RelPath) -> bool + Sync),
+) -> Result<Walk, TailError> {
     let mut walk = Walk::default();
     let mut dirs = vec![RelPath::root()];
     while let Some(dir) = dirs.pop() {
@@ -236,7 +250,10 @@ async fn walk(logs: &dyn Store, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Resul
                 Listed::Entry(entry) if entry.name.starts_with(b".") => {}
                 Listed::Entry(entry) => {
                     let Ok(path) = dir.join(&entry.name) else { continue };
-                    if entry.meta.is_dir() { dirs.push(path) } else { walk.add(path, entry.meta, wanted) }
+                    match entry.meta.is_dir() {
+                        true => dirs.extend(enter(&path).then_some(path)),
+                        false => walk.add(path, entry.meta, wanted),
+                    }
                 }
             }
         }
