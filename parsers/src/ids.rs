@@ -23,8 +23,8 @@ use std::collections::HashMap;
 const IDS_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 18 };
 /// How many names of one id are kept; beyond them it is one whose names are not known.
 const NAMES_MAX: usize = 64;
-/// How deep a path may be; a longer chain of directories is one that goes in circles.
-const DEPTH_MAX: usize = 512;
+/// Bytes of a path; Linux opens none that is longer, and a chain of directories that goes in circles has no end.
+const PATH_MAX: usize = 4096;
 
 /// The spelling of what cannot be told.
 pub(crate) const UNKNOWN: &[u8] = b"id:?";
@@ -190,12 +190,17 @@ impl Ids {
     fn path_of(&self, name: &Name, given: Option<&[u8]>) -> Option<Vec<u8>> {
         let mut names = vec![&*name.name];
         let mut parent = &*name.parent;
-        while parent != self.root && names.len() < DEPTH_MAX {
+        let mut length = name.name.len() + 1;
+        while parent != self.root {
             let Some(above) = self.known.get(parent).and_then(|known| known.names.last()) else { break };
+            length += above.name.len() + 1;
+            if length > PATH_MAX {
+                break;
+            }
             names.push(&above.name);
             parent = &above.parent;
         }
-        if parent != self.root {
+        if parent != self.root || length > PATH_MAX {
             return given.map(<[u8]>::to_vec);
         }
         Some(names.iter().rev().flat_map(|name| [b"/", *name].concat()).collect())

@@ -4,7 +4,7 @@
 use crate::change::{Entry, Op};
 use crate::dialect::{Clock, Delivery, Dialect, Resolve};
 use crate::error::ParseError;
-use crate::field;
+use crate::field::{self, READINGS_MAX};
 use crate::ids::{self, Ids, Taught};
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta};
 use memchr::{memchr, memmem, memrchr};
@@ -123,8 +123,9 @@ impl<'a> Record<'a> {
     /// `p=[FID] NEW s=[FID] sp=[FID] OLD`. Older servers write the old name alone, and the new one in a record of its
     /// own; which belong together cannot be told then.
     fn renamed(&self, out: &mut Vec<Entry>) -> Result<(), &'static str> {
-        let mut readings =
-            parents(self.rest).flat_map(|(parent, text)| sources(text).map(move |source| (parent, source)));
+        let parents: Vec<_> = parents(self.rest).take(READINGS_MAX).collect();
+        let pairs = |(parent, text)| sources(text).map(move |source| (parent, source));
+        let mut readings = parents.iter().copied().flat_map(pairs);
         let (Some((parent, source)), None) = (readings.next(), readings.next()) else { return self.name_nothing(out) };
         let spell = |parent, name| spell(parent, name, Taught::Only, source.moved).ok_or("a name");
         let (old, new) = (spell(source.parent, source.old)?, spell(parent, source.new)?);

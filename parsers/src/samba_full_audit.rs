@@ -12,6 +12,8 @@ use std::borrow::Cow;
 
 /// How far into a line the tag of syslog may stand, in bytes: time and host.
 const HEAD_MAX: usize = 320;
+/// Bytes of the text that says why a request failed.
+const REASON_MAX: usize = 256;
 /// How many control characters one record may spell; each may be meant literally, too.
 const ESCAPES_MAX: usize = 5;
 const _: () = assert!(1 << ESCAPES_MAX <= READINGS_MAX);
@@ -110,8 +112,10 @@ impl SambaFullAudit {
         if escapes.len() > ESCAPES_MAX {
             return Err("fewer control characters");
         }
-        (0..1_usize << escapes.len())
-            .try_for_each(|meant| self.name_all(operation, &unescape(request.arguments, &escapes, meant), sink))
+        (0..1_usize << escapes.len()).try_for_each(|meant| {
+            self.name_all(operation, &unescape(request.arguments, &escapes, meant), sink)?;
+            (sink.count() <= 2 * READINGS_MAX).then_some(()).ok_or("fewer ways to read one record")
+        })
     }
 
     fn name_all(&self, operation: Operation, arguments: &[u8], sink: &mut Sink) -> Result<(), &'static str> {
@@ -489,7 +493,8 @@ fn result(text: &[u8]) -> Option<(bool, &[u8])> {
         Some(arguments) => Some((true, arguments)),
         None => {
             let reason = text.strip_prefix(b"fail (")?;
-            memmem::find(reason, b")|").map(|end| (false, &reason[end + 2..]))
+            let end = memmem::find(&reason[..reason.len().min(REASON_MAX)], b")|")?;
+            Some((false, &reason[end + 2..]))
         }
     }
 }

@@ -32,6 +32,11 @@ impl<'a> Sink<'a> {
         self.push(Op::Rename, path, Some(to), into);
     }
 
+    /// How many entries the record gave so far.
+    pub(crate) fn count(&self) -> usize {
+        self.out.len() - self.start
+    }
+
     fn push(&mut self, op: Op, path: &[u8], to: Option<&[u8]>, into: bool) {
         let is_same = |entry: &Entry| entry.op == op && entry.path == path && entry.to.as_deref() == to;
         if !self.out[self.start..].iter().any(is_same) {

@@ -200,3 +200,35 @@ proptest! {
         by_name(dialect).expect("a dialect").salvage(&log, &mut out);
     }
 }
+
+#[test]
+fn a_long_line_of_what_repeats_takes_no_long_time() {
+    let starts: [(&str, &str); 6] = [
+        ("lustre-changelog", "1 08RENME 15:15:21.9 2018.01.09 0x0 t=[0x1:0x1:0x0]"),
+        ("lustre-changelog", "1 01CREAT 15:15:21.9 2018.01.09 0x0 t=[0x1:0x1:0x0]"),
+        ("samba-full-audit", "Nov 21 06:08:58 vm smbd_audit: u|renameat|ok|/a"),
+        ("samba-full-audit", "Nov 21 06:08:58 vm smbd_audit: u|"),
+        (
+            "ozone",
+            "2020-07-09 18:29:24,689 | INFO  | OMAudit | user=u | ip=1 | op=COMMIT_KEY {volume=v, bucket=b, key=",
+        ),
+        ("linux-auditd", "type=SYSCALL msg=audit(1.125:7): arch=c000003e syscall=82 success=yes "),
+    ];
+    let repeats = [
+        " p=[0x1:0x1:0x0] a",
+        " s=[0x1:0x1:0x0] sp=[0x1:0x1:0x0] a",
+        "|/a",
+        "|a|fail (",
+        "#011|/",
+        ", dataSize=1",
+        "} | ret=",
+        "a0=",
+    ];
+    for (dialect, start) in starts {
+        for repeat in repeats {
+            let log = [start, &repeat.repeat((256 * 1024) / repeat.len()), "} | ret=SUCCESS\n"].concat();
+            let size: usize = entries(dialect, log.as_bytes()).iter().map(|entry| entry.path.len()).sum();
+            assert!(size <= 100 * records::LINE_MAX, "{dialect} {repeat}: {size} bytes");
+        }
+    }
+}
