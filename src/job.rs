@@ -300,7 +300,7 @@ impl Job {
                 notes.lately().read(&change);
                 done.changes += 1;
                 if names.len() >= self.settings.names_max {
-                    run.part(std::mem::take(&mut names)).await?;
+                    run.part(names.take()).await?;
                     names.remember(notes.lately().clone());
                 }
             }
@@ -344,7 +344,7 @@ impl Job {
     fn before(&self, watched: Retry) -> Result<Before, StateError> {
         let (all, watched_all) = (self.settings.retry == Retry::All, watched == Retry::All);
         let now = (self.now)();
-        let mut before = Before::default();
+        let mut before = Before { of_keys: !self.source.capabilities().tree, ..Before::default() };
         for item in self.state.owed() {
             let (path, owed) = item?;
             if all || is_due(owed.since, owed.tried, now, RETRY_OWED_MAX) {
@@ -568,6 +568,8 @@ struct Before {
     watched: HashSet<RelPath>,
     /// What this run owes: nothing is known of what is below it.
     owed_now: HashSet<RelPath>,
+    /// See [`Names::of_keys`].
+    of_keys: bool,
 }
 
 impl Before {
@@ -594,7 +596,7 @@ impl Before {
     }
 
     fn names(&self) -> Names {
-        let mut names = Names::default();
+        let mut names = if self.of_keys { Names::of_keys() } else { Names::default() };
         self.owed.iter().for_each(|path| {
             names.add_deep(path);
             names.add_written(path); // whether it is open may not have been asked yet

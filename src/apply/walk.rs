@@ -51,6 +51,8 @@ pub(super) struct Place {
     pub went: bool,
     /// Size and time are known to prove nothing here.
     pub distrust: bool,
+    /// The source has an object at a path above, which only a flat store can.
+    pub below_object: bool,
 }
 
 /// A name that is to be settled, and what both sides show there.
@@ -83,6 +85,7 @@ impl Shared {
             below_rename: renamed.ends.contains(&RelPath::root()),
             went: false,
             distrust: false,
+            below_object: false,
         };
         let pair = self.look_at_roots().await?;
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
@@ -115,6 +118,7 @@ impl Shared {
                 below_rename: true,
                 went: true,
                 distrust: false,
+                below_object: false,
             };
             crew.spawn(self.clone().deep(place, pair)).await?;
         }
@@ -155,6 +159,9 @@ impl Shared {
     async fn visit<'a>(self: &Arc<Self>, visit: Visit<'a>, crew: &Crew) -> Result<Vec<Visit<'a>>, Stop> {
         let Visit { mut place, node, pair } = visit;
         place.why = node.line().cloned().or(place.why);
+        if !self.source.capabilities().tree {
+            return self.visit_key(place, node, pair, crew).await;
+        }
         if node.is_deep() {
             place.written = Arc::new(written_below(&place.path, node));
             place.went = true;
@@ -167,6 +174,32 @@ impl Shared {
             Some(source) if source.is_dir() => self.visit_dir(place, node, pair).await,
             Some(_) => self.visit_file(place, node, pair, crew).await.map(|()| Vec::new()),
         }
+    }
+
+    /// In a flat store each key stands for itself, whatever is above or below it, and a listing may hide it: so what is named
+    /// below is looked at, each by its own name, whatever was found here.
+    async fn visit_key<'a>(
+        self: &Arc<Self>,
+        mut place: Place,
+        node: &'a Node,
+        pair: Pair,
+        crew: &Crew,
+    ) -> Result<Vec<Visit<'a>>, Stop> {
+        let is_object = pair.source.as_ref().is_some_and(|source| !source.is_dir());
+        if pair.source.is_some() && place.below_object && self.destination.capabilities().tree {
+            self.owe(&place.path, "the source has an object above this key", place.line())?;
+        } else if node.is_deep() {
+            place.went = true;
+            self.clone().deep_named(place.clone(), pair).await?;
+        } else if is_object {
+            self.visit_file(place.clone(), node, pair, crew).await?;
+        } else if pair.source.is_some() {
+            return self.visit_dir(place, node, pair).await;
+        } else {
+            self.absent(&place, node, &pair)?;
+        }
+        place.below_object |= is_object;
+        self.visits_below(&place, node, true).await
     }
 
     /// The source has nothing here, and so nothing below: one look answers for all names there.
@@ -195,22 +228,9 @@ impl Shared {
     }
 
     async fn visit_file(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
-        if !self.source.capabilities().tree {
-            self.owe_hidden(&place, node).await?;
-        }
         let leaf = Leaf { written: node.is_written(), place };
         let shared = self.clone();
         crew.spawn(async move { shared.settle_leaf(leaf, pair).await }).await
-    }
-
-    /// In a flat store a key below a key that is an object may live on, though no listing shows it.
-    async fn owe_hidden(&self, place: &Place, node: &Node) -> Result<(), Stop> {
-        for path in named_below(&place.path, node) {
-            if !matches!(self.look(&self.source, &path).await, Ok(None)) {
-                self.owe(&path, "the source has an object above this key", place.line())?;
-            }
-        }
-        Ok(())
     }
 
     async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
@@ -219,10 +239,15 @@ impl Shared {
             return Ok(Vec::new());
         }
         self.dir_time_later(&place.path);
+        self.visits_below(&place, node, made.existed).await
+    }
+
+    /// What is named directly below, with both looks. `existed`: the destination may have something there.
+    async fn visits_below<'a>(&self, place: &Place, node: &'a Node, existed: bool) -> Result<Vec<Visit<'a>>, Stop> {
         let names: Vec<&[u8]> = node.children().map(|(name, _)| name).collect();
         let (mut sources, mut destinations) =
             futures::join!(self.look_below(&self.source, &place.path, &names), async {
-                match made.existed {
+                match existed {
                     true => self.look_below(&self.destination, &place.path, &names).await,
                     false => HashMap::new(),
                 }
@@ -443,8 +468,14 @@ impl Shared {
         }
     }
 
+    /// True for a directory that a flat destination need not make: it is there as soon as keys below it are, as at the source.
+    fn is_implied(&self, source: Option<&Meta>) -> bool {
+        source.is_some_and(Meta::is_implied) && !self.destination.capabilities().tree
+    }
+
     async fn set_dir_attrs(&self, place: &Place, pair: &Pair, acted: bool) -> Result<(), Stop> {
-        let Some(source) = pair.source.as_ref().filter(|_| !place.path.is_root()) else { return Ok(()) };
+        let source = pair.source.as_ref().filter(|source| !(place.path.is_root() || self.is_implied(Some(source))));
+        let Some(source) = source else { return Ok(()) };
         let holds = self.destination.capabilities();
         let differ = pair.destination.as_ref().is_none_or(|there| settle::attrs_differ(source, there, holds));
         let filled = acted && holds.dir_times;
@@ -492,6 +523,10 @@ impl Shared {
             let acted = decision.action == Action::SetAttrs;
             return Ok(Entry::Made(Made { existed: true, acted }));
         }
+        let implied = self.is_implied(source);
+        if implied && there.is_none() {
+            return Ok(Entry::Made(Made { existed: false, acted: false }));
+        }
         if !self.acts() {
             self.tell_difference(&place.path, Did::MakeDir, place.line())?;
             return Ok(Entry::Made(Made { existed: false, acted: true }));
@@ -504,6 +539,9 @@ impl Shared {
             && !self.clear(place, there).await?
         {
             return Ok(Entry::Owed);
+        }
+        if implied {
+            return Ok(Entry::Made(Made { existed: true, acted: true }));
         }
         let wanted = settle::writable(source.expect("a directory is made where the source has one"));
         match self.again(|| self.destination.mkdir(&place.path, &wanted)).await {
@@ -561,13 +599,6 @@ pub(super) fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
         }
     });
     written
-}
-
-fn named_below(path: &RelPath, node: &Node) -> Vec<RelPath> {
-    let mut named = Vec::new();
-    node.visit(path, &mut |below, _| named.push(below.clone()));
-    named.retain(|below| below != path);
-    named
 }
 
 type Entries = std::iter::Peekable<Box<dyn Iterator<Item = io::Result<Named>> + Send>>;

@@ -327,6 +327,12 @@ impl Meta {
     pub fn is_dir(&self) -> bool {
         self.kind == Kind::Dir
     }
+
+    /// True for a directory of a flat store that is there only because keys below it are.
+    #[must_use]
+    pub fn is_implied(&self) -> bool {
+        *self == Self::dir()
+    }
 }
 
 impl Body {
