@@ -78,8 +78,9 @@ fn failures(rival: Rival, histories: usize) -> usize {
     let strategy = any_history();
     let mut wrong = 0;
     for _ in 0..histories {
-        let (_, before, mut steps) = strategy.new_tree(&mut runner).expect("a history").current();
-        steps.retain(|step| !matches!(step.deed, Deed::Forge(..)));
+        let (_, mut before, mut steps) = strategy.new_tree(&mut runner).expect("a history").current();
+        before.retain(rivals::is_fair);
+        steps.retain(|step| rivals::is_fair(&step.deed));
         wrong += usize::from(!rivals::ends_equal(rival, &before, &steps));
     }
     println!("{rival:?}: {wrong} of {histories} end wrong");
