@@ -514,3 +514,14 @@ async fn an_open_file_whose_directory_was_renamed_is_moved_when_that_is_read() {
     assert_eq!(world.destination.calls().put, 0, "moved, not copied");
     world.assert_equal();
 }
+
+#[tokio::test]
+async fn a_fresh_file_below_a_directory_that_could_not_be_looked_at_stays_fresh() {
+    let world = World::new();
+    world.source.write(&path("d/f"), "B");
+    world.destination.write(&path("d/f"), "A");
+    world.source.fail_next("lookup", &path("d"), ErrorKind::PermissionDenied);
+    let options = Options { fresh: Arc::new(HashSet::from([path("d/f")])), ..options() };
+    world.apply(&["write d/f"], options).await.expect("applies");
+    assert!(world.notes.is_fresh("d/f"), "size and time will still prove nothing");
+}

@@ -429,6 +429,10 @@ impl Shared {
 
     fn watch(&self, path: &RelPath, reason: Watch, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.watched_files, 1);
+        let reason = match reason {
+            Watch::Busy | Watch::Unseen if self.is_fresh(path) => Watch::Fresh, // which it still is
+            reason => reason,
+        };
         self.notebook.watch(path, reason).map_err(Stop::Notebook)?;
         let words = match reason {
             Watch::Open => "a writer has it open",

@@ -94,20 +94,20 @@ fn the_reference_of_a_few_lines_is_right_on_all_of_these_histories() {
 
 #[test]
 fn replay_by_the_book_fails_on_many_of_these_histories() {
-    assert!(failures(Rival::ByTheBook, 5_000) > 500);
+    assert!(failures(Rival::ByTheBook, 5_000) > 1_500);
 }
 
 #[test]
 fn replay_with_trusted_moves_fails_on_many_of_these_histories() {
-    assert!(failures(Rival::TrustedMoves, 5_000) > 500);
+    assert!(failures(Rival::TrustedMoves, 5_000) > 1_500);
 }
 
 #[test]
-fn names_that_are_not_deep_fail_on_many_of_these_histories() {
-    assert!(failures(Rival::NoDeepNames, 5_000) > 500);
+fn names_that_are_not_deep_fail_on_some_of_these_histories() {
+    assert!(failures(Rival::NoDeepNames, 5_000) > 150);
 }
 
 #[test]
-fn names_without_their_parents_fail_on_some_of_these_histories() {
-    assert!(failures(Rival::NoParents, 5_000) > 5);
+fn names_without_their_parents_fail_on_many_of_these_histories() {
+    assert!(failures(Rival::NoParents, 5_000) > 1_000);
 }
