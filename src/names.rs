@@ -474,6 +474,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rename_that_was_read_before_leads_on_and_is_no_reason_for_a_move() {
+        let mut lately = Lately::default();
+        lately.read(&change("rename a b", 0));
+        lately.read(&change("rename a .syncd/x", 1));
+        let mut names = names("write a/x");
+        names.remember(lately);
+        assert_eq!(names.hints().len(), 0);
+        let routes = crate::moves::Routes::of(&names.known_hints());
+        names.follow_written(|path| routes.forward(path));
+        assert_eq!(names.to_string(), "plain a/x written\nplain b/x written");
+    }
+
+    #[test]
+    fn of_what_was_lost_the_oldest_is_forgotten_first() {
+        let mut lately = Lately::default();
+        let path = |number: usize| RelPath::new(number.to_string()).expect("a path");
+        (0..=LATELY_MAX).for_each(|number| lately.lose(&path(number), Gone::Removed));
+        lately.lose(&path(0), Gone::Left);
+        assert_eq!(lately.lost(Gone::Removed).next(), Some(&path(1)));
+        assert_eq!(lately.lost(Gone::Removed).count(), LATELY_MAX);
+        assert_eq!(lately.lost(Gone::Left).collect::<Vec<_>>(), [&path(0)]);
+    }
+
+    #[test]
     fn a_written_file_is_followed_through_renames_above_it() {
         let mut names = names("write a/x\nrename a b\nrename b c/d");
         let routes = crate::moves::Routes::of(names.hints());

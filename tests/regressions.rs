@@ -525,3 +525,39 @@ async fn a_fresh_file_below_a_directory_that_could_not_be_looked_at_stays_fresh(
     world.apply(&["write d/f"], options).await.expect("applies");
     assert!(world.notes.is_fresh("d/f"), "size and time will still prove nothing");
 }
+
+/// A job whose source has imported this, and where its log goes.
+async fn imported(world: &World, dir: &std::path::Path) -> (Job, Memory, Memory) {
+    let job = world.job(dir);
+    job.import(Some(Vec::new())).await.expect("imports");
+    (job, Memory::tree(), Memory::tree())
+}
+
+#[tokio::test]
+async fn a_job_remembers_renames_for_an_append_that_is_read_in_a_later_window() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("d/f"), "1");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.set_open(&path("e/f"), true);
+    world.source.move_over(&path("d"), &path("e"));
+    window(&job, &logs, &change_log, &["rename d e"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert_eq!(watched(&job.state), [""; 0]);
+    window(&job, &logs, &change_log, &["append d/f"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert_eq!(watched(&job.state), ["e/f"]);
+}
+
+#[tokio::test]
+async fn a_job_remembers_what_it_removed_for_a_rename_that_is_read_in_a_later_window() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("a"), "A");
+    world.source.write(&path("b"), "B");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.move_over(&path("a"), &path("b"));
+    window(&job, &logs, &change_log, &["delete a"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    window(&job, &logs, &change_log, &["rename a b"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    world.assert_equal();
+}

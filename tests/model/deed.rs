@@ -157,8 +157,9 @@ fn any_cut() -> impl Strategy<Value = Cut> {
 pub fn any_step() -> impl Strategy<Value = Step> {
     let at_call = prop::option::weighted(0.4, 0..50_usize);
     let cut = prop::option::weighted(0.35, any_cut());
-    (any_deed(), prop_oneof![3 => Just(0), 1 => 1..4_usize], any::<bool>(), -12..13_i64, at_call, cut)
-        .prop_map(|(deed, late, doubled, skew_hours, at_call, cut)| Step { deed, late, doubled, skew_hours, at_call, cut })
+    (any_deed(), prop_oneof![3 => Just(0), 1 => 1..4_usize], any::<bool>(), -12..13_i64, at_call, cut).prop_map(
+        |(deed, late, doubled, skew_hours, at_call, cut)| Step { deed, late, doubled, skew_hours, at_call, cut },
+    )
 }
 
 pub fn any_setting() -> impl Strategy<Value = Setting> {

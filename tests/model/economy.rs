@@ -18,9 +18,8 @@ fn any_name() -> impl Strategy<Value = RelPath> {
 /// A rename, a rotation or a swap, of names that do not lie below each other.
 fn any_change_of_names() -> impl Strategy<Value = Deed> {
     let apart = |one: &RelPath, other: &RelPath| !(one.is_within(other) || other.is_within(one));
-    let names = (any_name(), any_name(), any_name(), 0..3).prop_filter("apart", move |(one, two, three, _)| {
-        apart(one, two) && apart(two, three) && apart(one, three)
-    });
+    let names = (any_name(), any_name(), any_name(), 0..3)
+        .prop_filter("apart", move |(one, two, three, _)| apart(one, two) && apart(two, three) && apart(one, three));
     names.prop_map(|(one, two, three, which)| match which {
         0 => Deed::RenameOver(one, two),
         1 => Deed::Swap(one, two),

@@ -46,7 +46,8 @@ fn play_all(length: u64) -> Result<u64, String> {
                 let (cuts, late) = (pattern >> deeds.len(), pattern & ((1 << deeds.len()) - 1));
                 let steps = steps(&deeds, cuts, late);
                 runs += 1;
-                wait(play(HDFS, before.clone(), steps.clone())).map_err(|error| format!("{before:?} {steps:?}: {error}"))?;
+                wait(play(HDFS, before.clone(), steps.clone()))
+                    .map_err(|error| format!("{before:?} {steps:?}: {error}"))?;
             }
             runs += play_at_every_call(&before, &deeds)?;
         }

@@ -158,7 +158,9 @@ impl Bench {
 
     /// An import is a window that names everything.
     async fn import(&mut self) {
-        self.run(&[line(Op::Rescan, RelPath::root(), None)], &Cut::default(), None).await.expect("no fault is injected");
+        self.run(&[line(Op::Rescan, RelPath::root(), None)], &Cut::default(), None)
+            .await
+            .expect("no fault is injected");
     }
 
     fn listen(&self) {
@@ -225,7 +227,13 @@ impl Bench {
 
     fn options(&self, interrupted_since: Option<Time>) -> Options {
         static PUBLISH: LazyLock<Publish> = LazyLock::new(|| Publish::new(&[["b/b/*"]]).expect("a glob"));
-        Options { interrupted_since, publish: PUBLISH.clone(), fresh: Arc::new(self.ledger.fresh()), now: source::now, ..options() }
+        Options {
+            interrupted_since,
+            publish: PUBLISH.clone(),
+            fresh: Arc::new(self.ledger.fresh()),
+            now: source::now,
+            ..options()
+        }
     }
 
     async fn parts(&self, lines: &[Change], each: bool, notes: &Notes, run: Run) -> Result<(), Stop> {
@@ -317,7 +325,8 @@ fn tree(store: &Memory, bench: &Bench) -> Tree {
 fn difference(source: &Tree, destination: &Tree) -> String {
     let paths: BTreeSet<&RelPath> = source.keys().chain(destination.keys()).collect();
     let differ = paths.into_iter().filter(|path| source.get(*path) != destination.get(*path));
-    let words = differ.map(|path| format!("{path}: source {:?}, destination {:?}", source.get(path), destination.get(path)));
+    let words =
+        differ.map(|path| format!("{path}: source {:?}, destination {:?}", source.get(path), destination.get(path)));
     words.collect::<Vec<_>>().join("\n")
 }
 

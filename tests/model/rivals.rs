@@ -104,7 +104,7 @@ fn names(lines: &[Change], with_parents: bool) -> BTreeMap<RelPath, bool> {
         for path in [Some(&line.path), line.to.as_ref()].into_iter().flatten() {
             *names.entry(path.clone()).or_default() |= deep;
             let above = path.ancestors().skip(1).filter(|_| with_parents);
-            above.for_each(|up| drop(names.entry(up).or_insert(false)));
+            above.for_each(|up| _ = names.entry(up).or_insert(false));
         }
     }
     names

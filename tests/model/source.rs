@@ -219,7 +219,8 @@ impl Source {
         let parent_there = parent.is_root() || self.is_dir(&parent);
         let over = self.kind_of(&to);
         let replaces = over.is_none() || (!into && over != Some(store::Kind::Dir) && !self.is_dir(from));
-        let may = self.kind_of(from).is_some() && parent_there && !to.is_within(from) && !from.is_within(&to) && replaces;
+        let may =
+            self.kind_of(from).is_some() && parent_there && !to.is_within(from) && !from.is_within(&to) && replaces;
         if may {
             self.store.move_over(from, &to);
             self.move_open(from, &to);
@@ -284,7 +285,11 @@ impl Source {
     }
 
     fn set_open(&mut self, path: &RelPath, open: bool) {
-        if open { self.open.insert(path.clone()) } else { self.open.remove(path) };
+        if open {
+            self.open.insert(path.clone())
+        } else {
+            self.open.remove(path)
+        };
         self.store.set_open(path, open);
     }
 
