@@ -84,7 +84,7 @@ pub struct Lately {
 pub enum Gone {
     /// It is being removed: it may be what a rename took away whose line is still to come.
     Removed,
-    /// A line said that it was written, and the source has nothing there any more, though no line has said that it went.
+    /// The destination may not have what the source had there: it was owed, or was written and gone before a line said so.
     Left,
 }
 
@@ -124,6 +124,7 @@ pub struct Names {
     lately: Lately,
     /// See [`Names::of_keys`].
     each_key: bool,
+    owed: BTreeSet<RelPath>,
 }
 
 impl Names {
@@ -166,6 +167,7 @@ impl Names {
 
     /// Names a path that no line of this window gave: what is owed from before.
     pub fn add_deep(&mut self, path: &RelPath) {
+        self.owed.insert(path.clone());
         self.insert(path, Reach::Deep, false, None);
     }
 
@@ -177,6 +179,12 @@ impl Names {
     /// Takes along what was read and done before. It names nothing.
     pub fn remember(&mut self, lately: Lately) {
         self.lately = lately;
+    }
+
+    /// What was added by [`Names::add_deep`].
+    #[must_use]
+    pub fn owed(&self) -> &BTreeSet<RelPath> {
+        &self.owed
     }
 
     #[must_use]
@@ -493,6 +501,30 @@ mod tests {
         assert_eq!(names.len(), 4);
         names.add(&change("delete a", 9));
         assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn a_rename_that_was_read_before_leads_on_and_is_no_reason_for_a_move() {
+        let mut lately = Lately::default();
+        lately.read(&change("rename a b", 0));
+        lately.read(&change("rename a .syncd/x", 1));
+        let mut names = names("write a/x");
+        names.remember(lately);
+        assert_eq!(names.hints().len(), 0);
+        let routes = crate::moves::Routes::of(&names.known_hints());
+        names.follow_written(|path| routes.forward(path));
+        assert_eq!(names.to_string(), "plain a/x written\nplain b/x written");
+    }
+
+    #[test]
+    fn of_what_was_lost_the_oldest_is_forgotten_first() {
+        let mut lately = Lately::default();
+        let path = |number: usize| RelPath::new(number.to_string()).expect("a path");
+        (0..=LATELY_MAX).for_each(|number| lately.lose(&path(number), Gone::Removed));
+        lately.lose(&path(0), Gone::Left);
+        assert_eq!(lately.lost(Gone::Removed).next(), Some(&path(1)));
+        assert_eq!(lately.lost(Gone::Removed).count(), LATELY_MAX);
+        assert_eq!(lately.lost(Gone::Left).collect::<Vec<_>>(), [&path(0)]);
     }
 
     #[test]

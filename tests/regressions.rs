@@ -225,7 +225,7 @@ async fn nothing_is_deleted_when_the_source_root_is_replaced_during_a_run() {
         None
     });
     let before = World::files(&world.destination);
-    let done = world.apply(&["write a"], options()).await;
+    let done = world.apply(&["delete a"], options()).await;
     assert!(matches!(done, Err(Stop::OtherRoot { .. })));
     assert_eq!(World::files(&world.destination), before);
 }
@@ -431,6 +431,7 @@ async fn a_file_gone_when_asked_whether_it_is_open_is_looked_at_again() {
     });
     world.apply(&["write f"], options()).await.expect("applies");
     assert_eq!(world.notes.owed(), []);
+    world.apply(&["delete f"], options()).await.expect("applies");
     world.assert_equal();
 }
 
@@ -442,5 +443,134 @@ async fn a_twin_that_a_directory_took_the_place_of_is_found_out() {
     world.destination.write(&path("a"), "A");
     world.destination.write(&path("b/x"), "B");
     world.apply(&["rename b/x a", "write b/x/new"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_went_with_the_directory_above_its_old_name_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b/a"), "A");
+    world.destination.write(&path("a/a"), "A");
+    world.destination.write(&path("b/a"), "B");
+    world.apply(&["rename b/a t", "rename a/a b/a", "rename t a/a", "delete a"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_was_renamed_while_another_line_was_applied_is_moved_and_not_lost() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["attr a"], options()).await.expect("applies");
+    assert!(World::files(&world.destination).contains_key("a"), "no line said that it went");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_an_older_delete_took_away_before_its_rename_was_read_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["delete a"], options()).await.expect("applies");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn an_append_that_a_rename_overtook_is_watched_under_the_new_name() {
+    let world = World::new();
+    world.source.write(&path("e/f"), "1");
+    world.destination.write(&path("d/f"), "1");
+    world.source.set_open(&path("e/f"), true);
+    world.apply(&["rename d e"], options()).await.expect("applies");
+    world.apply(&["write d/f"], options()).await.expect("applies");
+    assert!(world.notes.watches("e/f"), "its close will have no line");
+}
+
+#[tokio::test]
+async fn an_append_whose_rename_is_read_in_the_next_window_is_watched_under_the_new_name() {
+    let world = World::new();
+    world.source.write(&path("e/f"), "1");
+    world.destination.write(&path("d/f"), "1");
+    world.source.set_open(&path("e/f"), true);
+    world.apply(&["write d/f"], options()).await.expect("applies");
+    world.apply(&["rename d e"], options()).await.expect("applies");
+    assert!(world.notes.watches("e/f"), "its close will have no line");
+}
+
+#[tokio::test]
+async fn an_open_file_whose_directory_was_renamed_is_moved_when_that_is_read() {
+    let world = World::new();
+    for n in 0..4 {
+        world.source.write(&path(&format!("e/{n}")), "1");
+        world.destination.write(&path(&format!("d/{n}")), "1");
+    }
+    world.destination.reset_calls();
+    world.apply(&["write d/0"], options()).await.expect("applies");
+    world.apply(&["rename d e"], options()).await.expect("applies");
+    assert_eq!(world.destination.calls().put, 0, "moved, not copied");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_fresh_file_below_a_directory_that_could_not_be_looked_at_stays_fresh() {
+    let world = World::new();
+    world.source.write(&path("d/f"), "B");
+    world.destination.write(&path("d/f"), "A");
+    world.source.fail_next("lookup", &path("d"), ErrorKind::PermissionDenied);
+    let options = Options { fresh: Arc::new(HashSet::from([path("d/f")])), ..options() };
+    world.apply(&["write d/f"], options).await.expect("applies");
+    assert!(world.notes.is_fresh("d/f"), "size and time will still prove nothing");
+}
+
+/// A job whose source has imported this, and where its log goes.
+async fn imported(world: &World, dir: &std::path::Path) -> (Job, Memory, Memory) {
+    let job = world.job(dir);
+    job.import(Some(Vec::new())).await.expect("imports");
+    (job, Memory::tree(), Memory::tree())
+}
+
+#[tokio::test]
+async fn a_job_remembers_renames_for_an_append_that_is_read_in_a_later_window() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("d/f"), "1");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.set_open(&path("e/f"), true);
+    world.source.move_over(&path("d"), &path("e"));
+    window(&job, &logs, &change_log, &["rename d e"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert_eq!(watched(&job.state), [""; 0]);
+    window(&job, &logs, &change_log, &["append d/f"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert_eq!(watched(&job.state), ["e/f"]);
+}
+
+#[tokio::test]
+async fn a_job_remembers_what_it_removed_for_a_rename_that_is_read_in_a_later_window() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("a"), "A");
+    world.source.write(&path("b"), "B");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.move_over(&path("a"), &path("b"));
+    window(&job, &logs, &change_log, &["delete a"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    window(&job, &logs, &change_log, &["rename a b"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_was_owed_before_it_was_renamed_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("b"), "B");
+    let mut names = names(&["rename a b"]);
+    names.add_deep(&path("a")); // it was never copied
+    let run = world.run(options());
+    run.part(names).await.expect("applies");
+    run.finish().await.expect("applies");
     world.assert_equal();
 }

@@ -290,9 +290,7 @@ impl Shared {
     /// path is owed.
     pub(super) async fn clear(&self, place: &super::walk::Place, there: &Meta) -> Result<bool, Stop> {
         let (path, why) = (&place.path, place.line());
-        if place.below_rename {
-            self.see_twins(path, path.name(), &place.renamed).await;
-        }
+        self.see_lost_twins(place).await;
         let files = match self.count_files(path, there).await {
             Ok(files) => files,
             Err(error) => return self.owe_error(path, error, why).await.map(|()| false),

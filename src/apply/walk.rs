@@ -3,7 +3,7 @@
 
 use super::leaf::Leaf;
 use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock};
-use crate::names::{Gone, Line, Names, Node};
+use crate::names::{Line, Names, Node};
 use crate::report::{Did, add};
 use crate::settle::{self, Action};
 use crate::spool::Sorted;
@@ -213,8 +213,7 @@ impl Shared {
     pub(super) fn gone(&self, place: &Place, written: BTreeSet<RelPath>, held: bool) -> Result<(), Stop> {
         let waits = !place.went && self.source.capabilities().tree;
         if waits {
-            let mut lately = lock(&self.lately);
-            written.iter().for_each(|path| lately.lose(path, Gone::Left));
+            written.iter().for_each(|path| self.leave(path));
             lock(&self.left).extend(written.iter().cloned());
         }
         if held {
@@ -362,8 +361,8 @@ impl Shared {
                 }
                 None => {
                     add(&self.tally.settled_paths, 1);
-                    if pair.destination.is_some() && place.below_rename {
-                        self.see_twins(&place.path, place.path.name(), &place.renamed).await;
+                    if pair.destination.is_some() {
+                        self.see_lost_twins(&place).await;
                     }
                     let below = place.written.range(place.path.clone()..).cloned();
                     let written = below.take_while(|path| path.is_within(&place.path)).collect();
@@ -551,6 +550,18 @@ impl Shared {
                 Ok(Entry::Made(Made { existed: false, acted: true }))
             }
             Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| Entry::Owed),
+        }
+    }
+
+    /// What is about to go at the destination may be the twin of what takes its name: all of it below a renamed name, and above
+    /// renamed names what is below those.
+    pub(super) async fn see_lost_twins(&self, place: &Place) {
+        let Place { path, renamed, .. } = place;
+        if place.below_rename {
+            return self.see_twins(path, path.name(), renamed).await;
+        }
+        for end in renamed.ends.range(path.clone()..).take_while(|end| end.is_within(path)) {
+            self.see_twins(end, end.name(), renamed).await;
         }
     }
 

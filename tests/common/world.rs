@@ -76,6 +76,10 @@ impl Notes {
         lock(&self.watched).iter().any(|(watched, _)| *watched == path(text))
     }
 
+    pub fn is_fresh(&self, text: &str) -> bool {
+        lock(&self.watched).contains(&(path(text), Watch::Fresh))
+    }
+
     pub fn owed(&self) -> Vec<(RelPath, String)> {
         lock(&self.owed).clone()
     }

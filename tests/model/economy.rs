@@ -15,13 +15,16 @@ fn any_name() -> impl Strategy<Value = RelPath> {
     prop::sample::select(["a", "b", "c", "d", "e", "f", "d/a", "d/b", "d/c", "e/b", "e/c"].map(path).to_vec())
 }
 
-/// A rename, a rotation or a swap.
+/// A rename, a rotation or a swap, of names that do not lie below each other.
 fn any_change_of_names() -> impl Strategy<Value = Deed> {
-    prop_oneof![
-        (any_name(), any_name()).prop_map(|(from, to)| Deed::RenameOver(from, to)),
-        (any_name(), any_name()).prop_map(|(one, other)| Deed::Swap(one, other)),
-        (any_name(), any_name(), any_name()).prop_map(|(one, two, three)| Deed::Rotate(one, two, three)),
-    ]
+    let apart = |one: &RelPath, other: &RelPath| !(one.is_within(other) || other.is_within(one));
+    let names = (any_name(), any_name(), any_name(), 0..3)
+        .prop_filter("apart", move |(one, two, three, _)| apart(one, two) && apart(two, three) && apart(one, three));
+    names.prop_map(|(one, two, three, which)| match which {
+        0 => Deed::RenameOver(one, two),
+        1 => Deed::Swap(one, two),
+        _ => Deed::Rotate(one, two, three),
+    })
 }
 
 /// The bytes that the destination was given for one window of these deeds.

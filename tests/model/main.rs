@@ -10,6 +10,7 @@ mod world;
 mod deed;
 mod economy;
 mod every;
+mod outside;
 mod replay;
 mod rivals;
 mod source;
@@ -42,7 +43,7 @@ fn number(name: &str) -> Option<u64> {
 fn runner(cases: u64, seed: u64) -> TestRunner {
     let config = Config {
         cases: cases.try_into().expect("so many cases"),
-        max_shrink_iters: 100_000,
+        max_shrink_iters: 20_000,
         failure_persistence: None,
         ..Config::default()
     };
@@ -78,8 +79,9 @@ fn failures(rival: Rival, histories: usize) -> usize {
     let strategy = any_history();
     let mut wrong = 0;
     for _ in 0..histories {
-        let (_, before, mut steps) = strategy.new_tree(&mut runner).expect("a history").current();
-        steps.retain(|step| !matches!(step.deed, Deed::Forge(..)));
+        let (_, mut before, mut steps) = strategy.new_tree(&mut runner).expect("a history").current();
+        before.retain(rivals::is_fair);
+        steps.retain(|step| rivals::is_fair(&step.deed));
         wrong += usize::from(!rivals::ends_equal(rival, &before, &steps));
     }
     println!("{rival:?}: {wrong} of {histories} end wrong");
@@ -93,20 +95,20 @@ fn the_reference_of_a_few_lines_is_right_on_all_of_these_histories() {
 
 #[test]
 fn replay_by_the_book_fails_on_many_of_these_histories() {
-    assert!(failures(Rival::ByTheBook, 5_000) > 500);
+    assert!(failures(Rival::ByTheBook, 5_000) > 1_500);
 }
 
 #[test]
 fn replay_with_trusted_moves_fails_on_many_of_these_histories() {
-    assert!(failures(Rival::TrustedMoves, 5_000) > 500);
+    assert!(failures(Rival::TrustedMoves, 5_000) > 1_500);
 }
 
 #[test]
-fn names_that_are_not_deep_fail_on_many_of_these_histories() {
-    assert!(failures(Rival::NoDeepNames, 5_000) > 500);
+fn names_that_are_not_deep_fail_on_some_of_these_histories() {
+    assert!(failures(Rival::NoDeepNames, 5_000) > 150);
 }
 
 #[test]
-fn names_without_their_parents_fail_on_some_of_these_histories() {
-    assert!(failures(Rival::NoParents, 5_000) > 5);
+fn names_without_their_parents_fail_on_many_of_these_histories() {
+    assert!(failures(Rival::NoParents, 5_000) > 1_000);
 }
