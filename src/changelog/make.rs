@@ -404,7 +404,10 @@ impl<'a> Draft<'a> {
         let mut part = Part::of(file);
         loop {
             match reader.next().await? {
-                Step::Block(block) => part = self.take(part, file, block).await?,
+                Step::Block(block) => {
+                    let ahead = async { reader.read_ahead().await.map_err(ChangelogError::from) };
+                    (part, ()) = tokio::try_join!(self.take(part, file, block), ahead)?;
+                }
                 Step::End { torn } => return self.keep(part, file, End::Reached { torn }).map(|()| None),
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
                 Step::Lost(gap) => return Ok(Some(gap)),
@@ -437,11 +440,14 @@ impl<'a> Draft<'a> {
                 if block.offset == 0 {
                     part.head = block.bytes[..block.bytes.len().min(SAMPLE_BYTES)].to_vec();
                 }
-                let (mut crop, used) = lines::reap(&meaning, &origin, &mut memory, &block);
-                let end = block.offset + used.bytes as u64;
+                let extent = lines::extent(&meaning, &origin, &block);
+                let (used, end) = (extent.used, block.offset + extent.used.bytes as u64);
+                let (mut crop, ()) = rayon::join(
+                    || lines::reap(&meaning, &origin, &mut memory, &block, extent),
+                    || part.hash.update(between(&block, from, end)),
+                );
                 if end > from {
-                    spool.write(&std::mem::take(&mut crop.json))?;
-                    part.hash.update(between(&block, from, end));
+                    spool.write_all(std::mem::take(&mut crop.text))?;
                     (part.end, part.open) = (end, used.open as u64);
                     part.crop.add(crop);
                 }
@@ -595,7 +601,7 @@ impl<'a> Draft<'a> {
         }
         let first = self.rescan(&name);
         if !first.is_empty() {
-            *self.tally.counts.entry(Op::Rescan).or_default() += 1;
+            self.tally.counts[Op::Rescan as usize] += 1;
         }
         let lateness_seconds = u64::try_from(self.lateness().num_seconds()).unwrap_or(0);
         let spool = self.spool;
@@ -621,7 +627,7 @@ impl<'a> Draft<'a> {
             doubles: self.tally.doubles,
             first_record: self.tally.first,
             last_record: self.tally.last,
-            counts: self.tally.counts,
+            counts: self.tally.by_op(),
             logs: self.logs,
             positions: self.positions,
             consumed: self.consumed,
