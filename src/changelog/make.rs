@@ -24,6 +24,9 @@ use syncd_parsers::{Change, Dialect, Op, RelPath};
 /// So much of a log that changes nothing makes a window however short the time: reading it again has its price, too.
 const IDLE_BYTES: u64 = 4 << 20;
 
+/// After so much of a file its lines have to be those of a log: what a few compressed bytes can unpack to has no end.
+const TRUSTED_BYTES: u64 = 64 << 20;
+
 /// From how many lines on a file with mostly bad ones is taken for one of another dialect.
 const MOSTLY_BAD_LINES: u64 = 20;
 
@@ -412,6 +415,9 @@ impl<'a> Draft<'a> {
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
                 Step::Lost(gap) => return Ok(Some(gap)),
             }
+            if part.end - file.offset() > TRUSTED_BYTES {
+                self.check_dialect(&part, file)?;
+            }
             if part.crop.stop.is_none() {
                 reader.put_back(std::mem::take(&mut part.rest));
             } else if reader.is_same().await? {
@@ -442,10 +448,8 @@ impl<'a> Draft<'a> {
                 }
                 let extent = lines::extent(&meaning, &origin, &block);
                 let (used, end) = (extent.used, block.offset + extent.used.bytes as u64);
-                let (mut crop, ()) = rayon::join(
-                    || lines::reap(&meaning, &origin, &mut memory, &block, extent),
-                    || part.hash.update(between(&block, from, end)),
-                );
+                let hash = || part.hash.update(between(&block, from, end));
+                let mut crop = lines::reap(&meaning, &origin, &mut memory, &block, extent, hash);
                 if end > from {
                     spool.write_all(std::mem::take(&mut crop.text))?;
                     (part.end, part.open) = (end, used.open as u64);
