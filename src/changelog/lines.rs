@@ -4,7 +4,7 @@
 use super::memory::Memory;
 use super::spool;
 use crate::scope::{Effect, Scope, Scoped};
-use crate::tail::{Block, Follows};
+use crate::tail::{Block, Follows, Head};
 use crate::zone::{self, Zone};
 use chrono::{DateTime, NaiveDateTime, SubsecRound, TimeDelta, Timelike, Utc};
 use rayon::prelude::*;
@@ -216,6 +216,14 @@ impl Meaning {
                 None => time,
             },
         }
+    }
+
+    /// The time of the first record in the beginning of a file that has one.
+    pub fn born(&self, head: &Head) -> Option<NaiveDateTime> {
+        let mut parsed = Parsed::default();
+        records::parse_block(self.dialect, head.bytes, 0, records::End::Quiet, &mut parsed);
+        let origin = Origin { log: head.name.to_owned(), modified: head.modified };
+        parsed.first_time.map(|time| self.complete(&origin, time))
     }
 
     /// The time that the name of a file tells, whatever it is packed in.

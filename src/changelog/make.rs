@@ -12,13 +12,12 @@ use crate::tail::{
     self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
 };
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
 use syncd_parsers::detect::{self, SAMPLE_BYTES, Sample, Undetected};
 use syncd_parsers::dialect::{self, Clock, Delivery};
-use syncd_parsers::records::{self, Parsed};
 use syncd_parsers::{Change, Dialect, Op, RelPath};
 
 /// So much of a log that changes nothing makes a window however short the time: reading it again has its price, too.
@@ -275,7 +274,7 @@ async fn survey(
 ) -> Result<Survey, ChangelogError> {
     let is_dated = |name: &str| meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some();
     let wanted = |name: &str| (options.wanted)(name) && is_dated(name);
-    let born = |head: &Head| first_time(meaning, head);
+    let born = |head: &Head| meaning.born(head);
     let survey = match meaning.dialect.delivery() {
         Delivery::Objects(_) => tail::objects(logs, &start.consumed, &wanted).await,
         Delivery::Appended(_) => tail::survey(logs, &start.positions, &options.seen, &wanted, &born).await,
@@ -288,14 +287,6 @@ async fn survey(
         return Err(ChangelogError::NoLines { files: survey.found });
     }
     Ok(survey)
-}
-
-/// The time of the first record in the beginning of a file that has one.
-fn first_time(meaning: &Meaning, head: &Head) -> Option<NaiveDateTime> {
-    let mut parsed = Parsed::default();
-    records::parse_block(meaning.dialect, head.bytes, 0, records::End::Quiet, &mut parsed);
-    let origin = Origin { log: head.name.to_owned(), modified: head.modified };
-    parsed.first_time.map(|time| meaning.complete(&origin, time))
 }
 
 fn no_logs(error: TailError) -> ChangelogError {
