@@ -1,9 +1,19 @@
 //! The trait that every audit-log format implements, and the list of all of them.
 
+use crate::azure_storage::AzureStorage;
+use crate::ceph_rgw::CephRgw;
 use crate::change::Entry;
+use crate::cloudtrail::CloudTrail;
+use crate::cos_access::CosAccess;
 use crate::error::ParseError;
+use crate::gcs_audit::GcsAudit;
+use crate::gcs_usage::GcsUsage;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
+use crate::minio::MinIo;
+use crate::oss_access::OssAccess;
+use crate::s3_access::S3Access;
+use crate::s3_event::S3Event;
 use chrono::{NaiveDateTime, TimeDelta};
 
 /// How a log is cut into records.
@@ -121,7 +131,20 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
+static ALL: [&dyn Dialect; 12] = [
+    &Hdfs { names: Names::Either },
+    &JindoFs,
+    &S3Access,
+    &CloudTrail,
+    &S3Event,
+    &MinIo,
+    &CephRgw,
+    &OssAccess,
+    &CosAccess,
+    &GcsAudit,
+    &GcsUsage,
+    &AzureStorage,
+];
 
 /// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
 static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];
