@@ -8,12 +8,17 @@ use crate::cos_access::CosAccess;
 use crate::error::ParseError;
 use crate::gcs_audit::GcsAudit;
 use crate::gcs_usage::GcsUsage;
+use crate::gluster_changelog::GlusterChangelog;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
+use crate::linux_auditd::LinuxAuditd;
+use crate::lustre_changelog::LustreChangelog;
 use crate::minio::MinIo;
 use crate::oss_access::OssAccess;
+use crate::ozone::Ozone;
 use crate::s3_access::S3Access;
 use crate::s3_event::S3Event;
+use crate::samba_full_audit::{self, SambaFullAudit};
 use chrono::{NaiveDateTime, TimeDelta};
 
 /// How a log is cut into records.
@@ -131,7 +136,7 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 12] = [
+static ALL: [&dyn Dialect; 17] = [
     &Hdfs { names: Names::Either },
     &JindoFs,
     &S3Access,
@@ -144,10 +149,19 @@ static ALL: [&dyn Dialect; 12] = [
     &GcsAudit,
     &GcsUsage,
     &AzureStorage,
+    &Ozone,
+    &SambaFullAudit { names: samba_full_audit::Names::Absolute },
+    &LinuxAuditd,
+    &GlusterChangelog,
+    &LustreChangelog,
 ];
 
 /// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
-static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];
+static SPELLINGS: [&dyn Dialect; 3] = [
+    &Hdfs { names: Names::Escaped },
+    &Hdfs { names: Names::Raw },
+    &SambaFullAudit { names: samba_full_audit::Names::Relative },
+];
 
 /// Every dialect there is.
 #[must_use]

@@ -75,7 +75,8 @@ fn a_case_that_grows_byte_by_byte_gives_what_it_gives_whole() {
 fn a_case_without_bad_lines_is_found_to_be_of_its_own_dialect() {
     for (log, dialect) in cases() {
         let bytes = read(&log);
-        if parse(dialect, &bytes).bad_lines == 0 {
+        let must_be_told = dialect.name().ends_with("-relative"); // its dialect alone cannot read it
+        if parse(dialect, &bytes).bad_lines == 0 && !must_be_told {
             let found = detect(Sample { bytes: &bytes, is_whole: true }).map(Dialect::name);
             assert_eq!(found, Ok(family(dialect)), "{}", log.display());
         }
