@@ -9,7 +9,7 @@ use crate::scope::Scope;
 use crate::store::Store;
 use crate::uri::{StoreOptions, Uri};
 use crate::zone::{self, Zone};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syncd_parsers::dialect;
@@ -34,6 +34,7 @@ pub struct RunSettings {
     pub pair: PairArgs,
     pub logs: LogArgs,
     pub deletes: Option<String>,
+    pub memory: Option<String>,
 }
 
 /// Opens a store.
@@ -89,6 +90,7 @@ pub async fn logs(
         let time = text.as_deref().map(|text| zone::parse_time(text, zone, now));
         time.transpose().map_err(|error| Usage::new(option, error))
     };
+    let lateness = args.lateness.as_deref().map(zone::parse_duration);
     let (since, until) = (at("--since", &args.since)?, at("--until", &args.until)?);
     Ok(Logs {
         logs: store("--audit-log-dir", &args.audit_log_dir, stores).await?,
@@ -96,11 +98,29 @@ pub async fn logs(
         dialect: args.dialect.as_deref().map(known_dialect).transpose()?,
         zone,
         scope: scope(args, state)?,
-        lateness: args.lateness.as_deref().map(parse_lateness).transpose()?,
+        lateness: lateness.transpose().map_err(|error| Usage::new("--lateness", error))?,
         since,
         until,
         accept_gap: args.accept_gap,
     })
+}
+
+/// How many names are settled at one time within a budget of memory; without one, as many as 512 MiB hold.
+///
+/// # Errors
+///
+/// The text is no size, or one too small to work with.
+pub fn names_max(memory: Option<&str>) -> Result<usize, Usage> {
+    /// What a name takes with all that is known of it while it is settled: measured at 10^6 names, and rounded up.
+    const NAME_BYTES: u64 = 2 << 10;
+    const LEAST_BYTES: u64 = 16 << 20;
+    let Some(text) = memory else { return Ok(Settings::default().names_max) };
+    let why = || Usage::new("--memory", format!("{text} is no size of 16MiB or more; examples: 512MiB, 2GiB"));
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = [("MiB", 20), ("GiB", 30), ("M", 20), ("G", 30)].into_iter().find(|(name, _)| *name == unit.trim());
+    let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(number, (_, shift))| number.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| *bytes >= LEAST_BYTES).ok_or_else(why)?;
+    Ok(usize::try_from(bytes / NAME_BYTES).unwrap_or(usize::MAX))
 }
 
 /// What was typed for `run`, over what its file says.
@@ -139,6 +159,7 @@ pub fn run(typed: RunArgs) -> anyhow::Result<RunSettings> {
             accept_gap: typed.accept_gap || file.accept_gap,
         },
         deletes: typed.deletes.or(file.deletes),
+        memory: typed.memory.or(file.memory),
     })
 }
 
@@ -237,12 +258,6 @@ fn scope(args: &LogArgs, state: Option<&State>) -> anyhow::Result<Scope> {
     })
 }
 
-/// `15m`, `24h`.
-fn parse_lateness(text: &str) -> Result<TimeDelta, Usage> {
-    let why = || Usage::new("--lateness", format!("{text} is no duration; examples: 1s, 15m, 24h"));
-    humantime::parse_duration(text).ok().and_then(|late| TimeDelta::from_std(late).ok()).ok_or_else(why)
-}
-
 /// `500` or `10%`.
 fn parse_deletes(text: &str) -> Result<Deletes, Usage> {
     let parsed = match text.strip_suffix('%') {
@@ -263,6 +278,16 @@ mod tests {
         assert_eq!(parse_deletes("10%").ok(), Some(Deletes::Percent(10)));
         for bad in ["", "x", "-1", "101%", "%", "10 %"] {
             assert!(parse_deletes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_of_memory_is_a_size_with_its_unit() {
+        assert_eq!(names_max(None).ok(), Some(250_000));
+        assert_eq!(names_max(Some("512MiB")).ok(), Some(262_144));
+        assert_eq!(names_max(Some("2G")).ok(), Some(1 << 20));
+        for bad in ["", "512", "MiB", "1MiB", "-1GiB", "99999999999999GiB", "1 TB"] {
+            assert!(names_max(Some(bad)).is_err(), "{bad:?}");
         }
     }
 

@@ -3,12 +3,12 @@
 use crate::changelog::Applied;
 use crate::checkpoint::{Key, STATUS_FILE, State, StateError};
 use crate::job::{Import, Pair, Verified};
-use crate::report::{Report, time};
+use crate::report::{Report, duration, time};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
-use syncd_parsers::{RelPath, dialect};
+use syncd_parsers::RelPath;
 
 /// A log that may be as late is one that people should know of.
 const LATENESS_SAID: Duration = Duration::from_secs(60);
@@ -82,7 +82,8 @@ impl Page {
             cannot_tell: Vec::new(),
             last_run,
         };
-        page.cannot_tell = page.blind_spots().iter().map(|&spot| spot.to_owned()).collect();
+        let blind = page.applied.as_ref().map_or(&[][..], Applied::cannot_tell);
+        page.cannot_tell = blind.iter().map(|&sentence| sentence.to_owned()).collect();
         let failed = page.last_run.as_ref().is_some_and(|run| run.error.is_some());
         page.healthy = page.owed_paths == 0 && page.as_of().is_some() && !failed;
         page.sentence = page.say();
@@ -104,16 +105,11 @@ impl Page {
         Some(self.applied.as_ref().map_or(import.started, |applied| applied.to))
     }
 
-    fn blind_spots(&self) -> &'static [&'static str] {
-        let dialect = self.applied.as_ref().and_then(|applied| dialect::by_name(&applied.dialect));
-        dialect.map_or(&[], |dialect| dialect.cannot_tell())
-    }
-
     /// What could still come of the time before that is known.
     fn awaited(&self) -> Option<String> {
         let late = Duration::from_secs(self.applied.as_ref()?.lateness_seconds);
         (late >= LATENESS_SAID).then(|| {
-            let late = humantime::format_duration(late);
+            let late = duration(late);
             format!("; its log may be {late} late, and what it says of later times is applied already")
         })
     }

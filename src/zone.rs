@@ -110,6 +110,23 @@ impl fmt::Display for Zone {
     }
 }
 
+/// A duration that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no duration; examples: 1s, 15m, 24h")]
+pub struct DurationError {
+    pub text: String,
+}
+
+/// A duration as people write it.
+///
+/// # Errors
+///
+/// The text is none.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let parsed = humantime::parse_duration(text).ok().and_then(|duration| Duration::from_std(duration).ok());
+    parsed.ok_or_else(|| DurationError { text: text.to_owned() })
+}
+
 /// A point in time: RFC 3339, `2022-01-01-12:00:00` in the zone of the log, or a duration before `now`.
 ///
 /// # Errors

@@ -74,9 +74,9 @@ impl Reading {
         Self { dialect, parsed }
     }
 
-    /// The most records, then the fewest bad lines.
-    fn rank(&self) -> (u64, std::cmp::Reverse<u64>) {
-        (self.parsed.records, std::cmp::Reverse(self.parsed.bad_lines))
+    /// The most records, then the fewest bad lines; who finds no change in them may only not understand them.
+    fn rank(&self) -> (u64, std::cmp::Reverse<u64>, bool) {
+        (self.parsed.records, std::cmp::Reverse(self.parsed.bad_lines), !self.parsed.entries.is_empty())
     }
 
     /// What looks like a record of this dialect and is none.

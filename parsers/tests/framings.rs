@@ -226,6 +226,18 @@ fn ids_are_those_of_records_that_change_something() {
     assert_eq!(ids, [(0, &b"e1"[..]), (11, &b"e2"[..])]);
 }
 
+#[test]
+fn no_dialect_finds_a_record_in_zeros_or_noise_of_any_length() {
+    let noise: Vec<u8> = (0..LINE_MAX + 7).map(|at| 0x80 | u8::try_from(at % 127).expect("small")).collect();
+    for dialect in syncd_parsers::dialect::all() {
+        for log in [&vec![0; LINE_MAX + 7], &vec![b'x'; LINE_MAX + 7], &noise, &vec![b'\n'; 1000]] {
+            let parsed = parse(*dialect, log);
+            assert_eq!((parsed.records, parsed.entries.len()), (0, 0), "{}", dialect.name());
+            assert!(parsed.bad.iter().all(|bad| bad.text.len() <= records::BAD_TEXT_MAX));
+        }
+    }
+}
+
 /// Pieces of JSON, whole and broken.
 const JSON: [&str; 20] = [
     "{\"a\":1}",

@@ -12,17 +12,19 @@ use crate::tail::{
     self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
 };
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
 use syncd_parsers::detect::{self, SAMPLE_BYTES, Sample, Undetected};
 use syncd_parsers::dialect::{self, Clock, Delivery};
-use syncd_parsers::records::{self, Parsed};
 use syncd_parsers::{Change, Dialect, Op, RelPath};
 
 /// So much of a log that changes nothing makes a window however short the time: reading it again has its price, too.
 const IDLE_BYTES: u64 = 4 << 20;
+
+/// After so much of a file its lines have to be those of a log: what a few compressed bytes can unpack to has no end.
+const TRUSTED_BYTES: u64 = 64 << 20;
 
 /// From how many lines on a file with mostly bad ones is taken for one of another dialect.
 const MOSTLY_BAD_LINES: u64 = 20;
@@ -272,7 +274,7 @@ async fn survey(
 ) -> Result<Survey, ChangelogError> {
     let is_dated = |name: &str| meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some();
     let wanted = |name: &str| (options.wanted)(name) && is_dated(name);
-    let born = |head: &Head| first_time(meaning, head);
+    let born = |head: &Head| meaning.born(head);
     let survey = match meaning.dialect.delivery() {
         Delivery::Objects(_) => tail::objects(logs, &start.consumed, &wanted).await,
         Delivery::Appended(_) => tail::survey(logs, &start.positions, &options.seen, &wanted, &born).await,
@@ -285,14 +287,6 @@ async fn survey(
         return Err(ChangelogError::NoLines { files: survey.found });
     }
     Ok(survey)
-}
-
-/// The time of the first record in the beginning of a file that has one.
-fn first_time(meaning: &Meaning, head: &Head) -> Option<NaiveDateTime> {
-    let mut parsed = Parsed::default();
-    records::parse_block(meaning.dialect, head.bytes, 0, records::End::Quiet, &mut parsed);
-    let origin = Origin { log: head.name.to_owned(), modified: head.modified };
-    parsed.first_time.map(|time| meaning.complete(&origin, time))
 }
 
 fn no_logs(error: TailError) -> ChangelogError {
@@ -404,10 +398,16 @@ impl<'a> Draft<'a> {
         let mut part = Part::of(file);
         loop {
             match reader.next().await? {
-                Step::Block(block) => part = self.take(part, file, block).await?,
+                Step::Block(block) => {
+                    let ahead = async { reader.read_ahead().await.map_err(ChangelogError::from) };
+                    (part, ()) = tokio::try_join!(self.take(part, file, block), ahead)?;
+                }
                 Step::End { torn } => return self.keep(part, file, End::Reached { torn }).map(|()| None),
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
                 Step::Lost(gap) => return Ok(Some(gap)),
+            }
+            if part.end - file.offset() > TRUSTED_BYTES {
+                self.check_dialect(&part, file)?;
             }
             if part.crop.stop.is_none() {
                 reader.put_back(std::mem::take(&mut part.rest));
@@ -437,11 +437,12 @@ impl<'a> Draft<'a> {
                 if block.offset == 0 {
                     part.head = block.bytes[..block.bytes.len().min(SAMPLE_BYTES)].to_vec();
                 }
-                let (mut crop, used) = lines::reap(&meaning, &origin, &mut memory, &block);
-                let end = block.offset + used.bytes as u64;
+                let extent = lines::extent(&meaning, &origin, &block);
+                let (used, end) = (extent.used, block.offset + extent.used.bytes as u64);
+                let hash = || part.hash.update(between(&block, from, end));
+                let mut crop = lines::reap(&meaning, &origin, &mut memory, &block, extent, hash);
                 if end > from {
-                    spool.write(&std::mem::take(&mut crop.json))?;
-                    part.hash.update(between(&block, from, end));
+                    spool.write_all(std::mem::take(&mut crop.text))?;
                     (part.end, part.open) = (end, used.open as u64);
                     part.crop.add(crop);
                 }
@@ -595,7 +596,7 @@ impl<'a> Draft<'a> {
         }
         let first = self.rescan(&name);
         if !first.is_empty() {
-            *self.tally.counts.entry(Op::Rescan).or_default() += 1;
+            self.tally.counts[Op::Rescan as usize] += 1;
         }
         let lateness_seconds = u64::try_from(self.lateness().num_seconds()).unwrap_or(0);
         let spool = self.spool;
@@ -621,7 +622,7 @@ impl<'a> Draft<'a> {
             doubles: self.tally.doubles,
             first_record: self.tally.first,
             last_record: self.tally.last,
-            counts: self.tally.counts,
+            counts: self.tally.by_op(),
             logs: self.logs,
             positions: self.positions,
             consumed: self.consumed,

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use syncd_parsers::{Change, RelPath};
+use syncd_parsers::{Change, RelPath, dialect};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio_util::io::StreamReader;
 
@@ -48,6 +48,12 @@ impl Applied {
             dialect: manifest.dialect.clone(),
             lateness_seconds: manifest.lateness_seconds,
         }
+    }
+
+    /// What may change without a record in such a log: a sentence each.
+    #[must_use]
+    pub fn cannot_tell(&self) -> &'static [&'static str] {
+        dialect::by_name(&self.dialect).map_or(&[], |dialect| dialect.cannot_tell())
     }
 }
 

@@ -244,6 +244,9 @@ pub struct ApplyArgs {
     /// Without it: half of them, but 1,000 at least.
     #[arg(long = "max-delete", value_name = "N|P%")]
     pub deletes: Option<String>,
+    /// About how much memory the names of a window may take: 512MiB, 2GiB. A window with more is applied in parts.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     #[command(flatten)]
     pub pair: PairArgs,
 }
@@ -290,6 +293,9 @@ pub struct RunArgs {
     #[arg(long = "max-delete", value_name = "N|P%")]
     #[serde(rename = "max-delete")]
     pub deletes: Option<String>,
+    /// About how much memory the names of a window may take: 512MiB, 2GiB. A window with more is applied in parts.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// One round, then end: for cron and timers.
     #[arg(long)]
     #[serde(skip)]
