@@ -378,7 +378,7 @@ impl Job {
             interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
             fresh: Arc::new(fresh),
             compare_all: self.settings.compare_all,
-            now: crate::clock::store_now,
+            now: self.clock(),
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
@@ -388,6 +388,12 @@ impl Job {
             Some(pair) => run.rooted(pair.source_identity),
             None => run,
         })
+    }
+
+    /// The job's clock, as stores keep times.
+    fn clock(&self) -> Arc<dyn Fn() -> Time + Send + Sync> {
+        let now = self.now;
+        Arc::new(move || store_time(now()))
     }
 
     fn deletes_max(&self) -> u64 {

@@ -51,7 +51,7 @@ fn settle(change: Change, levels: usize) {
             interrupted_since: None,
             fresh: Arc::new(HashSet::new()),
             compare_all: false,
-            now: || Time(i64::MAX),
+            now: Arc::new(|| Time(i64::MAX)),
         };
         let run = Run::new(Arc::new(source), Arc::new(destination.clone()), Arc::new(Nothing), options);
         run.part(Names::of(&[change])).await.expect("applies");

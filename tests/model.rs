@@ -233,7 +233,7 @@ async fn apply(world: &Arc<Mutex<World>>, destination: &Memory, before: &Notes, 
         interrupted_since: None,
         fresh: Arc::new(before.fresh()),
         compare_all: false,
-        now: || Time(NOW.get()),
+        now: Arc::new(|| Time(NOW.get())),
     };
     let run = Run::new(Arc::new(source), Arc::new(destination.clone()), notes.clone(), options);
     run.part(names).await.expect("no fault is injected here");

@@ -79,7 +79,7 @@ fn options() -> Options {
         interrupted_since: None,
         fresh: Arc::new(HashSet::new()),
         compare_all: false,
-        now: || Time(i64::MAX),
+        now: Arc::new(|| Time(i64::MAX)),
     }
 }
 
