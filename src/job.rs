@@ -214,7 +214,7 @@ impl Job {
         if !names_anything && self.before(self.settings.retry)?.is_empty() {
             if mode == Mode::Act && !windows.is_empty() {
                 done.windows = windows.len() as u64;
-                done.to = self.commit_group(&windows, &Report::default())?.or(done.to);
+                done.to = self.commit_group(change_log, &windows, &Report::default()).await?.or(done.to);
             }
             self.write_page(None, None)?;
             return Ok(done);
@@ -306,14 +306,23 @@ impl Job {
         done.windows += group.len() as u64;
         if mode == Mode::Act {
             notes.clear_settled()?;
-            done.to = self.commit_group(group, &report)?.or(done.to);
+            done.to = self.commit_group(change_log, group, &report).await?.or(done.to);
         }
         done.report += report;
         Ok(())
     }
 
-    /// The checkpoint moves: the last thing of a group of windows.
-    fn commit_group(&self, group: &[(Manifest, String)], report: &Report) -> Result<Option<DateTime<Utc>>, JobError> {
+    /// The checkpoint moves: the last thing of a group of windows. Whoever made them may have died before they were durable,
+    /// and a checkpoint must not outlive its window.
+    async fn commit_group(
+        &self,
+        change_log: &dyn Store,
+        group: &[(Manifest, String)],
+        report: &Report,
+    ) -> Result<Option<DateTime<Utc>>, JobError> {
+        if !group.is_empty() {
+            change_log.sync().await.map_err(ChangelogError::from)?;
+        }
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
         let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
