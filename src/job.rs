@@ -214,7 +214,7 @@ impl Job {
         if !names_anything && self.before(self.settings.retry)?.is_empty() {
             if mode == Mode::Act && !windows.is_empty() {
                 done.windows = windows.len() as u64;
-                done.to = self.commit_group(&windows, &Report::default(), None)?.or(done.to);
+                done.to = self.commit_group(change_log, &windows, &Report::default(), None).await?.or(done.to);
             }
             self.write_page(None, None)?;
             return Ok(done);
@@ -310,19 +310,25 @@ impl Job {
         done.windows += group.len() as u64;
         if mode == Mode::Act {
             notes.clear_settled()?;
-            done.to = self.commit_group(group, &report, Some(set(Key::Lately, &*notes.lately())))?.or(done.to);
+            let lately = set(Key::Lately, &*notes.lately());
+            done.to = self.commit_group(change_log, group, &report, Some(lately)).await?.or(done.to);
         }
         done.report += report;
         Ok(())
     }
 
-    /// The checkpoint moves: the last thing of a group of windows.
-    fn commit_group(
+    /// The checkpoint moves: the last thing of a group of windows. Whoever made them may have died before they were durable,
+    /// and a checkpoint must not outlive its window.
+    async fn commit_group(
         &self,
+        change_log: &dyn Store,
         group: &[(Manifest, String)],
         report: &Report,
         lately: Option<Set>,
     ) -> Result<Option<DateTime<Utc>>, JobError> {
+        if !group.is_empty() {
+            change_log.sync().await.map_err(ChangelogError::from)?;
+        }
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
         let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
@@ -384,7 +390,7 @@ impl Job {
             interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
             fresh: Arc::new(fresh),
             compare_all: self.settings.compare_all,
-            now: crate::clock::store_now,
+            now: self.clock(),
         };
         let notes: Arc<dyn Notebook> =
             if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
@@ -394,6 +400,12 @@ impl Job {
             Some(pair) => run.rooted(pair.source_identity),
             None => run,
         })
+    }
+
+    /// The job's clock, as stores keep times.
+    fn clock(&self) -> Arc<dyn Fn() -> Time + Send + Sync> {
+        let now = self.now;
+        Arc::new(move || store_time(now()))
     }
 
     fn deletes_max(&self) -> u64 {

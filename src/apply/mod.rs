@@ -64,7 +64,7 @@ pub struct Options {
     /// Read the bytes of every file on both sides.
     pub compare_all: bool,
     /// The clock.
-    pub now: fn() -> Time,
+    pub now: Arc<dyn Fn() -> Time + Send + Sync>,
 }
 
 /// Where a run leaves what outlives it. Called from many tasks.

@@ -476,16 +476,17 @@ impl Shared {
         let source = pair.source.as_ref().filter(|source| !(place.path.is_root() || self.is_implied(Some(source))));
         let Some(source) = source else { return Ok(()) };
         let holds = self.destination.capabilities();
-        let differ = pair.destination.as_ref().is_none_or(|there| settle::attrs_differ(source, there, holds));
+        let dir = pair.destination.as_ref().filter(|there| there.is_dir()); // else it was made just now, to be filled
+        let differ = dir.is_none_or(|there| settle::attrs_differ(source, there, holds));
         let filled = acted && holds.dir_times;
         if !(differ || filled) {
             return Ok(());
         }
         if !self.acts() {
-            let told = !differ || pair.destination.is_none(); // as a directory to be made
+            let told = !differ || dir.is_none(); // as a directory to be made
             return if told { Ok(()) } else { self.tell_difference(&place.path, Did::SetAttrs, place.line()) };
         }
-        if differ && pair.destination.as_ref().is_some_and(Meta::is_dir) {
+        if differ && dir.is_some() {
             add(&self.tally.attrs_paths, 1);
             self.tell(&place.path, Did::SetAttrs, place.line());
         }

@@ -335,6 +335,18 @@ impl Meta {
     }
 }
 
+impl Chunk {
+    /// Bytes of the file that it stands for.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an empty chunk is nothing special")]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Hole(len) => *len,
+        }
+    }
+}
+
 impl Body {
     /// The body as one stream of chunks, whichever form it has; it may be asked again after its end, which not every
     /// stream that a store makes would bear.

@@ -78,6 +78,7 @@ impl Story {
     }
 
     pub async fn try_import(&self) -> Result<Report, JobError> {
+        NOW.set((now() + STEP).timestamp_micros());
         let positions = tail::positions(&self.log_dir).await.expect("the log can be read");
         self.job.import(Some(positions)).await
     }
@@ -132,6 +133,7 @@ impl Story {
 
     /// The log's news become a window, and all windows are applied.
     pub async fn try_apply(&self) -> Result<Applying, JobError> {
+        NOW.set((now() + STEP).timestamp_micros()); // what was done before is no longer fresh
         self.make().await?;
         self.job.apply(&*self.logs.change_log, Mode::Act).await
     }

@@ -231,7 +231,7 @@ impl Bench {
             interrupted_since,
             publish: PUBLISH.clone(),
             fresh: Arc::new(self.ledger.fresh()),
-            now: source::now,
+            now: Arc::new(source::now),
             ..options()
         }
     }
