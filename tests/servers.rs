@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{hdfs, live, minio};
+use common::{hdfs, live, minio, soak};
 use futures::TryStreamExt;
 use hdfs::{Hdfs as Cluster, HdfsOptions as ClusterOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -47,6 +47,9 @@ fn live_trials(suite: &mut Suite, zoned: &Server<Cluster>, minio: &Server<minio:
     });
     suite.add_both(zoned, minio, "the_program_imports_and_follows", |cluster, minio| {
         block_on(live::the_program(cluster, minio));
+    });
+    suite.add_both(zoned, minio, "a_soak_with_kills_ends_equal", |cluster, minio| {
+        block_on(soak::soak(cluster, minio));
     });
     let own = Server::new("hdfs", hdfs::available(), || Ok(()));
     suite.add(&own, "a_copy_survives_its_source_s_servers", |()| {

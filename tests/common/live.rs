@@ -265,7 +265,7 @@ fn log(dir: &Path, lines: &[&str]) {
 }
 
 /// Clients that write until they are stopped, or until this is dropped.
-struct Crew {
+pub(super) struct Crew {
     process: Daemon,
     stop: PathBuf,
     _dir: TempDir,
@@ -273,16 +273,21 @@ struct Crew {
 
 impl Crew {
     fn start(cluster: &Hdfs, root: &str, seed: u64) -> Self {
+        Self::of(cluster, &["run", &cluster.uri, root, CLIENTS, "0", &seed.to_string()], &[])
+    }
+
+    /// Arguments of `Writers.java` before its stop file, and after it.
+    pub(super) fn of(cluster: &Hdfs, before: &[&str], after: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let stop = dir.path().join("stop");
         let mut command = cluster.writers();
-        command.args(["run", &cluster.uri, root, CLIENTS, "0", &seed.to_string()]).arg(&stop);
+        command.args(before).arg(&stop).args(after);
         let process = Daemon::spawn(&command, &dir.path().join("said")).expect("writers");
         Self { process, stop, _dir: dir }
     }
 
     /// What they did, in their own words.
-    fn stop(&self) -> String {
+    pub(super) fn stop(&self) -> String {
         std::fs::write(&self.stop, "").expect("a stop file");
         let summary =
             || self.process.last_words().lines().last().filter(|line| line.starts_with("seed=")).map(str::to_owned);
@@ -298,7 +303,7 @@ fn writers(cluster: &Hdfs, root: &str, operations: &str, seed: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-async fn write(client: &HdfsClient, path: &str, bytes: &[u8]) {
+pub(super) async fn write(client: &HdfsClient, path: &str, bytes: &[u8]) {
     let mut writer = client.create(path, WriteOptions::default().overwrite(true)).await.expect(path);
     writer.write_bytes(bytes.to_vec().into()).await.expect(path);
     writer.close().await.expect(path);
@@ -306,29 +311,29 @@ async fn write(client: &HdfsClient, path: &str, bytes: &[u8]) {
 
 /// A client whose close was refused, since another one was quicker, leaves its file open until its lease ends, after an hour.
 /// An operator ends it sooner, and no line says so.
-async fn close_what_they_left_open(client: &HdfsClient, root: &str) {
+pub(super) async fn close_what_they_left_open(client: &HdfsClient, root: &str) {
     for file in client.list_status(root, true).await.expect("nobody writes").into_iter().filter(|entry| !entry.isdir) {
         client.recover_lease(&file.path).await.expect("a file");
     }
 }
 
-async fn count(client: &HdfsClient, root: &str) -> usize {
+pub(super) async fn count(client: &HdfsClient, root: &str) -> usize {
     // Directories vanish while they are listed.
     client.list_status(root, true).await.map_or(0, |entries| entries.len())
 }
 
 /// What `Writers.java` writes from the beginning of a file.
-fn pattern(len: u64) -> Vec<u8> {
+pub(super) fn pattern(len: u64) -> Vec<u8> {
     (0..len).map(|offset| (offset * 31 % 251) as u8).collect()
 }
 
-fn every(period: Duration) -> tokio::time::Interval {
+pub(super) fn every(period: Duration) -> tokio::time::Interval {
     let mut clock = tokio::time::interval(period);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     clock
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let mut clock = every(PASS_EVERY);
     for _ in 0..PASSES_MAX * 2 {
         clock.tick().await;

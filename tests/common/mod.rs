@@ -5,4 +5,5 @@ pub mod hdfs;
 pub mod live;
 pub mod minio;
 pub mod s3s;
+pub mod soak;
 pub mod walk;
