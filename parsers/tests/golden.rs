@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use syncd_parsers::records::{self, Bad, End, Parsed};
 use syncd_parsers::{Dialect, Entry, Op};
 
-/// The folders, each named as the dialect that reads its cases.
-const FOLDERS: [&str; 4] = ["hdfs", "hdfs-escaped", "hdfs-raw", "jindofs"];
-
 #[test]
 fn every_case_gives_what_is_written_beside_it() {
     let is_blessing = std::env::var_os("SYNCD_BLESS").is_some();
@@ -32,7 +29,7 @@ fn a_case_read_in_any_number_of_pieces_gives_what_it_gives_whole() {
         let whole = parse(dialect, &bytes);
         for pieces in 1..=bytes.len().min(40) {
             let mut parsed = Parsed::default();
-            for range in records::split_for_parallel(&bytes, pieces) {
+            for range in records::split_for_parallel(dialect, &bytes, pieces) {
                 let mut part = Parsed::default();
                 records::parse_range(dialect, &bytes, range, 0, End::Closed, &mut part);
                 parsed.append(part);
@@ -89,18 +86,26 @@ fn parse(dialect: &dyn Dialect, bytes: &[u8]) -> Parsed {
     parsed
 }
 
+/// Every log below `testdata/logs/`, with the dialect that its folder is named after.
 fn cases() -> Vec<(PathBuf, &'static dyn Dialect)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/logs");
     let mut cases = Vec::new();
-    for folder in FOLDERS {
-        let dialect = syncd_parsers::dialect::by_name(folder).expect("each folder is named as a dialect");
-        let files = std::fs::read_dir(root.join(folder)).expect("each dialect has a folder");
-        let files = files.map(|file| file.expect("readable").path());
-        let before = cases.len();
-        cases.extend(files.filter(|file| file.extension().is_some_and(|ext| ext == "log")).map(|log| (log, dialect)));
-        assert!(cases.len() > before, "{folder} has cases");
+    for folder in entries_of(&root).into_iter().filter(|entry| entry.is_dir()) {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("folders have plain names").to_owned();
+        let dialect = syncd_parsers::dialect::by_name(&name).expect("each folder is named as a dialect");
+        let logs = entries_of(&folder).into_iter().filter(|file| file.extension().is_some_and(|ext| ext == "log"));
+        cases.extend(logs.map(|log| (log, dialect)));
+    }
+    for dialect in syncd_parsers::dialect::all() {
+        assert!(cases.iter().any(|(_, other)| other.name() == dialect.name()), "{} has cases", dialect.name());
     }
     cases
+}
+
+fn entries_of(dir: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).expect("a folder").map(|e| e.expect("readable").path()).collect();
+    entries.sort();
+    entries
 }
 
 fn read(file: &Path) -> Vec<u8> {

@@ -153,7 +153,7 @@ proptest! {
     fn pieces_give_what_the_whole_gives(log in logs(), pieces in 1_usize..20) {
         let dialect = Hdfs::default();
         let mut parsed = Parsed::default();
-        for range in records::split_for_parallel(&log, pieces) {
+        for range in records::split_for_parallel(&dialect, &log, pieces) {
             let mut part = Parsed::default();
             records::parse_range(&dialect, &log, range, 0, End::Closed, &mut part);
             parsed.append(part);
