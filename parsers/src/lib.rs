@@ -9,6 +9,7 @@ pub mod jindofs;
 pub mod path;
 pub mod records;
 mod sink;
+pub mod spans;
 
 pub use change::{Change, Entry, Op};
 pub use dialect::Dialect;
