@@ -35,6 +35,12 @@ pub enum Key {
     Seen,
     /// From when on the log has been followed without a gap.
     LogSince,
+    /// What is known of lines that were lost.
+    Ledger,
+    /// What a verification found that nobody explained yet.
+    Findings,
+    /// When a line last made a run look at everything, and whether one asks for it again.
+    FullLook,
 }
 
 impl Key {
@@ -49,6 +55,9 @@ impl Key {
             Self::Files => "files",
             Self::Seen => "seen",
             Self::LogSince => "log_since",
+            Self::Ledger => "ledger",
+            Self::Findings => "findings",
+            Self::FullLook => "full_look",
         }
     }
 }

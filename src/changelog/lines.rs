@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use syncd_parsers::records::{self, Parsed};
+use syncd_parsers::spans::{Span, Spans};
 use syncd_parsers::{Change, Dialect, Entry, Op};
 
 /// How many set-aside records of one window are kept; all are counted.
@@ -72,6 +73,8 @@ pub struct Tally {
     pub counts: BTreeMap<Op, u64>,
     pub first: Option<DateTime<Utc>>,
     pub last: Option<DateTime<Utc>>,
+    /// When there were records; none that is still to come.
+    pub spans: Spans<DateTime<Utc>>,
 }
 
 /// A line or a path that was set aside: a line of the side file.
@@ -96,7 +99,7 @@ pub fn reap(meaning: &Meaning, log: &str, block: &Block) -> (Crop, Used) {
 }
 
 fn reap_up_to(meaning: &Meaning, log: &str, block: &Block, bytes: usize) -> Crop {
-    let ranges = records::split_for_parallel(&block.bytes[..bytes], bytes / PIECE_BYTES + 1);
+    let ranges = records::split_for_parallel(meaning.dialect, &block.bytes[..bytes], bytes / PIECE_BYTES + 1);
     let reap = |range: Range<usize>| {
         let mut parsed = Parsed::default();
         records::parse_range(meaning.dialect, &block.bytes, range, block.offset, end(block.follows), &mut parsed);
@@ -150,6 +153,7 @@ impl Tally {
         }
         self.first = [self.first, other.first].into_iter().flatten().min();
         self.last = self.last.max(other.last);
+        self.spans.append(&other.spans);
     }
 
     pub fn changes(&self) -> u64 {
@@ -176,6 +180,7 @@ impl Row<'_> {
         (tally.lines, tally.bad, tally.records) = (parsed.lines, parsed.bad_lines, parsed.records);
         tally.first = parsed.first_time.map(|time| self.meaning.utc(time));
         self.note_last(parsed);
+        self.note_spans(parsed);
         self.crop.bad = parsed.bad.iter().take(BAD_KEPT).map(|bad| self.bad(bad)).collect();
         let mut with_changes = 0;
         let mut before = None;
@@ -201,6 +206,18 @@ impl Row<'_> {
         self.crop.tally.future = times().filter(strange).count() as u64;
         self.crop.last_time = latest;
         self.crop.tally.last = last;
+    }
+
+    /// Of a doubled hour both readings count: where the clocks are set back the log was not silent.
+    fn note_spans(&mut self, parsed: &Parsed) {
+        let Meaning { zone, now, .. } = self.meaning;
+        for span in parsed.spans.iter() {
+            let (from, to) = (zone.earliest(span.from), zone.latest(span.to));
+            let to = now.map_or(to, |now| to.min(now));
+            if from <= to {
+                self.crop.tally.spans.join(Span { from: from.trunc_subsecs(6), to: to.trunc_subsecs(6) });
+            }
+        }
     }
 
     fn entry(&mut self, entry: &Entry, offset: u64) {

@@ -11,6 +11,8 @@ use crate::tail::{self, BLOCK_BYTES, Block, LogFile, Position, Reader, Seen, Ste
 use crate::zone::{Zone, whole_hours_off};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use syncd_parsers::{Change, Dialect, Op, RelPath, dialect};
@@ -249,6 +251,8 @@ struct Draft<'a> {
     gaps: Vec<Gap>,
     /// A file could not be read as far as it goes, so the window's end stays where it was.
     behind: bool,
+    /// See [`Manifest::doubts`].
+    doubts: Vec<String>,
     /// Of the last line of each file that was read to its end.
     ends: Vec<(String, DateTime<Utc>)>,
     made: Made,
@@ -298,6 +302,7 @@ impl<'a> Draft<'a> {
             positions: Vec::new(),
             gaps: Vec::new(),
             behind: false,
+            doubts: Vec::new(),
             ends: Vec::new(),
             made: Made::default(),
         })
@@ -331,7 +336,13 @@ impl<'a> Draft<'a> {
         let mark = self.mark(file).await?;
         let mut part = Part::of(file);
         loop {
-            match reader.next().await? {
+            let step = match reader.next().await {
+                Err(TailError::Damaged { offset, cause, .. }) if self.options.accept_gap => {
+                    return self.leave_out(part, file, offset, &cause).map(|()| None);
+                }
+                step => step?,
+            };
+            match step {
                 Step::Block(block) => part = self.take(part, file, block).await?,
                 Step::End { torn } => return self.keep(part, file, End::Reached { torn }).map(|()| None),
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
@@ -345,6 +356,15 @@ impl<'a> Draft<'a> {
                 return self.postpone(file, mark).await.map(|()| None);
             }
         }
+    }
+
+    /// What follows damaged data is lost, and somebody accepted that.
+    fn leave_out(&mut self, part: Part, file: &LogFile, at: u64, cause: &io::Error) -> Result<(), ChangelogError> {
+        let reason = format!("what follows is lost, the compressed data is damaged: {cause}");
+        self.gaps.push(Gap { log: Some(file.name.clone()), offset: Some(at), reason });
+        let mut file = file.clone();
+        file.closing = true;
+        self.keep(Part { rest_len: 0, ..part }, &file, End::Reached { torn: false })
     }
 
     /// A file of one block is handed over when it has proven to be the right one; of a larger one what
@@ -435,18 +455,20 @@ impl<'a> Draft<'a> {
     }
 
     fn warn(&mut self, survey: &Survey, start: &Start) {
+        let (zone, new) = (self.hours_off(survey), strange_names(survey, start));
+        self.doubts.extend(zone.into_iter().chain(new).chain(late_start(start, &self.tally)));
         let warnings = &mut self.made.warnings;
         warnings.extend(survey.warnings.iter().cloned());
-        warnings.extend(survey.newest().and_then(|file| self.ends.iter().find(|(log, _)| *log == file.name)).and_then(
-            |(log, last)| {
-                let modified = survey.newest()?.meta.mtime?;
-                whole_hours_off(log, self.options.zone, *last, DateTime::from_timestamp_nanos(modified.0))
-            },
-        ));
+        warnings.extend(self.doubts.iter().cloned());
         if self.tally.future > 0 {
             warnings.push(format!("{} changes carry a time that is still to come", self.tally.future));
         }
-        warnings.extend(late_start(start, &self.tally));
+    }
+
+    fn hours_off(&self, survey: &Survey) -> Option<String> {
+        let newest = survey.newest()?;
+        let (log, last) = self.ends.iter().find(|(log, _)| *log == newest.name)?;
+        whole_hours_off(log, self.options.zone, *last, DateTime::from_timestamp_nanos(newest.meta.mtime?.0))
     }
 
     /// True if there is something to say: a change, a record that was set aside, a gap; or, where lines change nothing, that
@@ -493,6 +515,8 @@ impl<'a> Draft<'a> {
             odd: self.tally.odd,
             first_record: self.tally.first,
             last_record: self.tally.last,
+            spans: self.tally.spans,
+            doubts: self.doubts,
             counts: self.tally.counts,
             logs: self.logs,
             positions: self.positions,
@@ -557,6 +581,25 @@ fn between(block: &Block, from: u64, to: u64) -> &[u8] {
     let index = |offset: u64| usize::try_from(offset.saturating_sub(block.offset)).unwrap_or(usize::MAX);
     let end = index(to).min(block.bytes.len());
     &block.bytes[index(from).min(end)..end]
+}
+
+/// Logs that no rotation explains may be those of another source. Where there were none before, all are new.
+fn strange_names(survey: &Survey, start: &Start) -> Vec<String> {
+    let known: BTreeSet<&str> = start.positions.iter().map(|position| stem(&position.log)).collect();
+    let new = survey.files.iter().filter(|file| file.known.is_none() && !known.contains(stem(&file.name)));
+    let new = new.filter(|_| !known.is_empty());
+    let doubt = |file: &LogFile| {
+        format!("{} is a log under a new name: if another source writes it, \"as of\" may be too late", file.name)
+    };
+    new.map(doubt).collect()
+}
+
+/// A name up to its first digit or packing: what a rotation leaves of it.
+fn stem(name: &str) -> &str {
+    let plain = [".gz", ".zst"].iter().find_map(|packing| name.strip_suffix(packing)).unwrap_or(name);
+    let file = plain.rfind('/').map_or(0, |slash| slash + 1);
+    let digit = plain[file..].find(|c: char| c.is_ascii_digit()).map_or(plain.len(), |digit| file + digit);
+    plain[..digit].trim_end_matches(['.', '-', '_'])
 }
 
 /// Logs that begin after the time from which on they were asked for may have had more.
