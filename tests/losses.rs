@@ -22,6 +22,11 @@ fn line(time: DateTime<Utc>, command: &str, src: &str) -> String {
     format!("{} {}\n", time.format("%Y-%m-%d %H:%M:%S,%3f"), record(command, src, "null"))
 }
 
+/// One of now.
+fn audit(command: &str, src: &str) -> String {
+    line(now() + TimeDelta::seconds(30), command, src)
+}
+
 /// A day and more in which somebody reads every five minutes: what the log usually looks like.
 fn a_usual_day(story: &Story) {
     for _ in 0..300 {
@@ -253,7 +258,7 @@ async fn a_hole_that_a_late_log_fills_is_none() {
     story.logs("write a one");
     story.apply().await;
     story.assert_doubts("the log is silent from");
-    story.log_into("hdfs-audit.log.collected-late", &late);
+    story.log_into("hdfs-audit.log.2022-06-01-late", &late);
     story.apply_all().await;
     assert!(story.page().healthy, "{}", story.page().sentence);
 }
@@ -276,20 +281,30 @@ async fn a_quiet_night_is_told_once_and_after_a_verification_no_more() {
     }
 }
 
+/// Whatever byte of a line flips: its path is settled all the same, or the status says that a line could not be read, unless
+/// the line still reads well and says something else. Only a verification finds that.
 #[tokio::test]
-async fn a_byte_that_flipped_in_a_line_makes_it_unreadable_and_is_told() {
-    let story = Story::of("write a one").await;
-    story.does("write b one\nwrite lost one\nwrite c one");
-    let text = story.log_text(LOG).replace("cmd=create\tsrc=/data/lost", "cmd=create\u{1}src=/data/lost");
-    story.log_dir.write(&path(LOG), text);
-    story.logs("read .");
-    story.apply().await;
-    story.assert_doubts("1 line could not be read in window 1");
-    story.assert_lost(1).await;
+async fn a_byte_that_flipped_is_harmless_or_told_unless_the_line_reads_well_and_says_something_else() {
+    let line = audit("create", "/data/lost");
+    let mut silent = String::new();
+    for at in 0..line.len() {
+        let story = Story::of("write a one").await;
+        story.acts("write lost one");
+        let mut flipped = line.clone().into_bytes();
+        flipped[at] ^= 1;
+        story.log_into(LOG, &String::from_utf8_lossy(&flipped));
+        story.logs(&"read .\n".repeat(10)); // a record that is not complete waits for as many lines as could complete it
+        story.apply().await;
+        let equal = story::tree(&story.destination).contains(&"lost one".to_owned());
+        if !equal && story.page().healthy {
+            silent.push(char::from(line.as_bytes()[at]));
+        }
+    }
+    assert_eq!(silent, "?");
 }
 
 #[tokio::test]
-async fn a_byte_that_flipped_in_a_name_names_another_path_and_only_a_verification_finds_that() {
+async fn a_name_of_which_a_byte_flipped_is_found_by_a_verification_and_counted() {
     let story = Story::of("write a one").await;
     story.does("write b one\nwrite lost one\nwrite c one");
     let text = story.log_text(LOG).replace("/data/lost", "/data/lOst");
@@ -333,10 +348,12 @@ async fn what_one_verification_counted_the_next_one_does_not_count_again() {
     let story = Story::of("write a one").await;
     story.acts("write lost one");
     for _ in 0..3 {
-        story.does("write b one\nread .");
+        story.does("write b one");
+        story.logs("read .");
         story.apply().await;
         story.job.verify(Mode::Look).await.expect("verifies");
-        story.does("write b two\nread .");
+        story.does("write b two");
+        story.logs("read .");
         story.apply().await;
         assert_eq!(story.page().log.lost_paths, 1);
         assert!(!story.page().healthy, "{}", story.page().sentence);
@@ -397,6 +414,7 @@ async fn a_zone_that_leaves_out_the_first_lines_is_told() {
     story.does("write b one");
     story.apply().await;
     story.assert_doubts("the last line of hdfs-audit.log is 8 h earlier");
+    story.logs.zone = syncd::zone::Zone::UTC;
     story.assert_lost(1).await;
 }
 
@@ -465,7 +483,9 @@ async fn forged_lines_of_every_command_remove_nothing_and_reach_nowhere_else() {
     for (command, src, dst) in FORGED {
         story.tick();
         let line = format!("x\n2022-06-01 10:00:00,000 {}", record(command, src, dst));
-        story.source.write(&path(&line), "odd");
+        if !line.contains("..") {
+            story.source.write(&path(&line), "odd");
+        }
         story.log(&record("create", &format!("/data/{line}"), "null"));
     }
     story.does("write d/b four");
@@ -500,7 +520,7 @@ async fn lines_that_name_everything_make_syncd_look_for_a_tenth_of_the_time_and_
         assert!(!page.healthy && page.owed_paths == 1, "{}", page.sentence);
         assert!(page.owed[0].path.is_root() && page.owed[0].reason.contains("names everything"), "{:?}", page.owed[0]);
     }
-    assert!((20..500).contains(&rests), "{rests} passes of 20 seconds");
+    assert!((8..100).contains(&rests), "it rested for {rests} passes of some 80 seconds");
     story.assert_equal();
     assert!(story.page().healthy, "{}", story.page().sentence);
 }
