@@ -456,13 +456,14 @@ impl<'a> Draft<'a> {
 
     fn warn(&mut self, survey: &Survey, start: &Start) {
         let (zone, new) = (self.hours_off(survey), strange_names(survey, start));
-        self.doubts.extend(zone.into_iter().chain(new).chain(late_start(start, &self.tally)));
+        self.doubts.extend(zone.into_iter().chain(new));
         let warnings = &mut self.made.warnings;
         warnings.extend(survey.warnings.iter().cloned());
         warnings.extend(self.doubts.iter().cloned());
         if self.tally.future > 0 {
             warnings.push(format!("{} changes carry a time that is still to come", self.tally.future));
         }
+        warnings.extend(late_start(start, &self.tally));
     }
 
     fn hours_off(&self, survey: &Survey) -> Option<String> {

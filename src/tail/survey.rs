@@ -431,22 +431,25 @@ fn gaps(known: &[Position], files: &[LogFile]) -> Vec<Gap> {
     vanished.map(gap).collect()
 }
 
-/// A log whose number grew by more than one had successors that were rotated as well: those that are not there were never read.
+/// Where each rotation gives every file the next number, one whose number grew by more than one had successors that were rotated
+/// as well: those that are not there were never read. Where numbers stay as they are nothing follows.
 fn skipped(files: &[LogFile], names: &BTreeSet<String>) -> Vec<Gap> {
-    let mut missing = BTreeSet::new();
+    let mut steps: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
     for file in files {
         let Some(known) = &file.known else { continue };
         let ((base, before), (same, now)) = (numbered(&known.log), numbered(&file.name));
-        if base == same {
-            missing.extend((1..now.saturating_sub(before)).map(|number| format!("{base}.{number}")));
+        if base == same && before > 0 {
+            steps.entry(same).or_default().insert(now.saturating_sub(before));
         }
     }
+    let alike = steps.into_iter().filter(|(_, steps)| steps.len() == 1);
+    let newer = alike.flat_map(|(base, steps)| (1..*steps.first().unwrap_or(&0)).map(move |nr| format!("{base}.{nr}")));
     let gap = |log: String| Gap {
         log,
         from: 0,
         reason: "the file is missing: by the numbers of the others it was there, and it was not read".to_owned(),
     };
-    missing.into_iter().filter(|name| !names.contains(name)).map(gap).collect()
+    newer.filter(|name| !names.contains(name)).map(gap).collect()
 }
 
 /// `audit.log.3.gz` is the third of `audit.log`, which is the one without a number. What is too large is a date.
