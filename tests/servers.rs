@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{hdfs, live, minio, soak};
+use common::{faults, hdfs, live, minio, soak};
 use futures::TryStreamExt;
 use hdfs::{Hdfs as Cluster, HdfsOptions as ClusterOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -56,6 +56,7 @@ fn live_trials(suite: &mut Suite, zoned: &Server<Cluster>, minio: &Server<minio:
         let mut cluster = Cluster::start(ClusterOptions::default()).expect("a cluster of its own");
         block_on(live::outages(&mut cluster));
     });
+    suite.add(minio, "a_copy_through_faults_ends_equal", |minio| block_on(faults::through_faults(minio)));
     suite.add(minio, "what_a_listing_hides_is_not_deleted", |minio| block_on(live::hidden_keys(minio)));
 }
 

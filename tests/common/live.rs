@@ -173,6 +173,23 @@ pub async fn outages(cluster: &mut Hdfs) {
     assert_eq!(after, before, "the checkpoint moved");
     cluster.start_namenode().expect("the NameNode again");
     copy.come_to_rest().await;
+    copy.assert_equal(&walk::hdfs(&client, "/out").await).await;
+
+    for dir in ["four", "five"] {
+        fill(dir).await;
+        let back = copy.at_next_copy(|| match dir {
+            "four" => {
+                cluster.stop_datanode();
+                cluster.start_datanode().expect("the DataNode again");
+            }
+            _ => {
+                cluster.stop_namenode();
+                cluster.start_namenode().expect("the NameNode again");
+            }
+        });
+        assert!(back.await.is_ok_and(|applied| applied.windows > 0), "a window outlasts a restart");
+        copy.come_to_rest().await;
+    }
     let source = walk::hdfs(&client, "/out").await;
     copy.assert_equal(&source).await;
     println!("  {}; {owed} paths were owed while the DataNode was dead; then: {error}", copy.words(source.len()));
@@ -254,12 +271,13 @@ pub async fn hidden_keys(minio: &Minio) {
 }
 
 /// Lines of an HDFS log name paths as well as any.
-fn log(dir: &Path, lines: &[&str]) {
+pub(super) fn log(dir: &Path, lines: &[&str]) {
     use std::io::Write;
     let time = syncd::clock::now().format("%Y-%m-%d %H:%M:%S,%3f");
     let mut file = std::fs::File::options().create(true).append(true).open(dir.join("audit.log")).expect("a log");
     for line in lines {
-        writeln!(file, "{time} INFO FSNamesystem.audit: allowed=true\tugi=u (auth:SIMPLE)\tip=/127.0.0.1\t{line}\tdst=null\tperm=null\tproto=rpc")
+        let dst = if line.contains("\tdst=") { "" } else { "\tdst=null" };
+        writeln!(file, "{time} INFO FSNamesystem.audit: allowed=true\tugi=u (auth:SIMPLE)\tip=/127.0.0.1\t{line}{dst}\tperm=null\tproto=rpc")
             .expect("a line");
     }
 }
@@ -349,18 +367,23 @@ async fn each(copies: &mut [Follower], work: impl AsyncFn(&mut Follower)) {
 }
 
 /// Where a copy is.
-enum Place {
+pub(super) enum Place {
     Local(TempDir),
     Minio { client: Box<aws_sdk_s3::Client>, options: Box<syncd::store::s3::S3Options>, bucket: String, prefix: String },
 }
 
 impl Place {
-    fn local() -> Self {
+    pub(super) fn local() -> Self {
         Self::Local(tempfile::tempdir().expect("a directory"))
     }
 
     fn minio(minio: &Minio, prefix: &str) -> Self {
-        let (client, options) = (Box::new(minio.client()), Box::new(minio.options()));
+        Self::minio_by(minio, minio.options(), prefix)
+    }
+
+    /// The store goes another way there than the walks that look after it.
+    pub(super) fn minio_by(minio: &Minio, options: syncd::store::s3::S3Options, prefix: &str) -> Self {
+        let (client, options) = (Box::new(minio.client()), Box::new(options));
         Self::Minio { client, options, bucket: minio.bucket.clone(), prefix: prefix.to_owned() }
     }
 
@@ -392,12 +415,12 @@ impl Place {
     }
 }
 
-fn local(path: &Path) -> Arc<dyn Store> {
+pub(super) fn local(path: &Path) -> Arc<dyn Store> {
     Arc::new(Local::open(path).expect("an absolute path"))
 }
 
 /// A destination that is kept in step, and what that took.
-struct Follower {
+pub(super) struct Follower {
     name: String,
     job: Job,
     logs: Logs,
@@ -430,7 +453,14 @@ impl Follower {
         Self::of(source, uri, place, &cluster.audit_log_dir, root, cluster.timezone()).await
     }
 
-    async fn of(source: Arc<dyn Store>, uri: String, place: Place, logs: &Path, root: &str, zone: &str) -> Self {
+    pub(super) async fn of(
+        source: Arc<dyn Store>,
+        uri: String,
+        place: Place,
+        logs: &Path,
+        root: &str,
+        zone: &str,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let destination = place.store().await;
         let name = format!("{uri} to {}", destination.capabilities().name);
@@ -478,8 +508,22 @@ impl Follower {
         self.report += self.job.import(Some(positions)).await.expect("an import");
     }
 
+    /// Imports again until one comes to its end.
+    pub(super) async fn import_through_faults(&mut self) {
+        const TRIES_MAX: usize = 50;
+        let positions = syncd::tail::positions(&*self.logs.logs).await.expect("positions");
+        self.began = Instant::now();
+        for _ in 0..TRIES_MAX {
+            match self.job.import(Some(positions.clone())).await {
+                Ok(report) => return self.report += report,
+                Err(error) => assert!(!error.is_refusal(), "{error}"),
+            }
+        }
+        panic!("{}: no import came to its end", self.name);
+    }
+
     /// One pass of `syncd run`.
-    async fn round(&mut self) -> Result<syncd::job::Applying, JobError> {
+    pub(super) async fn round(&mut self) -> Result<syncd::job::Applying, JobError> {
         self.passes += 1;
         self.told.lock().expect("no panic").push(format!("pass {}", self.passes));
         let (made, applied) = syncd::daemon::round(&self.logs, &self.job).await?;
@@ -491,7 +535,7 @@ impl Follower {
     }
 
     /// Passes until nothing is watched or owed.
-    async fn come_to_rest(&mut self) {
+    pub(super) async fn come_to_rest(&mut self) {
         let mut clock = every(PASS_EVERY);
         for _ in 0..PASSES_MAX {
             clock.tick().await;
@@ -529,7 +573,7 @@ impl Follower {
         self.place.tree().await
     }
 
-    async fn still_holds(&self, paths: &[&str]) {
+    pub(super) async fn still_holds(&self, paths: &[&str]) {
         let there = self.tree().await;
         for path in paths {
             assert!(
@@ -542,7 +586,7 @@ impl Follower {
         }
     }
 
-    async fn assert_equal(&mut self, source: &Tree) {
+    pub(super) async fn assert_equal(&mut self, source: &Tree) {
         let there = self.tree().await;
         let differences = differences(source, &there);
         let stories: BTreeSet<String> = differences.iter().map(|line| self.story(first_name(line))).collect();
@@ -568,7 +612,7 @@ impl Follower {
         lines.cloned().collect::<Vec<_>>().join("\n")
     }
 
-    fn words(&self, compared: usize) -> String {
+    pub(super) fn words(&self, compared: usize) -> String {
         format!(
             "{} s, {} passes, {} lines, {} windows, {} changes; {}; {} owed at the end, {compared} paths compared",
             self.began.elapsed().as_secs(),
