@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const HEAD_MAX: usize = 64 << 10;
 const SLOW_PIECES: usize = 10;
-const SLOW_PIECE_EVERY: Duration = Duration::from_millis(100);
+const SLOW_PIECE_EVERY: Duration = Duration::from_millis(20);
 const BURST_MAX: u64 = 12;
 const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>SlowDown</Code><Message>Please reduce your \
                          request rate.</Message></Error>";
@@ -211,15 +211,15 @@ impl Dice {
             return Fault::Busy;
         }
         match self.throw(100) {
-            0..2 => {
+            0 => {
                 self.burst = self.throw(BURST_MAX);
                 Fault::Busy
             }
-            2..5 => Fault::Reset,
-            5..7 => Fault::HalfRequest,
-            7..12 => Fault::AnswerLost,
-            12..14 => Fault::SlowAnswer,
-            14..18 => Fault::CutAnswer,
+            1..3 => Fault::Reset,
+            3 => Fault::HalfRequest,
+            4..7 => Fault::AnswerLost,
+            7 => Fault::SlowAnswer,
+            8..11 => Fault::CutAnswer,
             _ => Fault::None,
         }
     }
