@@ -15,7 +15,7 @@ use syncd::status::Page;
 
 const ROOT: &str = "/soak";
 const SEED: &str = "20261121";
-const SHORT: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_secs(20);
 /// The writers leave the program some of the machine.
 const PAUSE_MS: &str = "15";
 const BEAT: Duration = Duration::from_secs(1);
