@@ -9,7 +9,7 @@ use crate::scope::Scope;
 use crate::store::Store;
 use crate::uri::{StoreOptions, Uri};
 use crate::zone::{self, Zone};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use syncd_parsers::dialect;
@@ -95,7 +95,8 @@ pub async fn logs(
         change_log: store("--change-log-dir", &args.change_log_dir, stores).await?,
         dialect: args.dialect.as_deref().map(known_dialect).transpose()?,
         zone,
-        scope: scope(args.audit_root.as_deref(), state)?,
+        scope: scope(args, state)?,
+        lateness: args.lateness.as_deref().map(parse_lateness).transpose()?,
         since,
         until,
         accept_gap: args.accept_gap,
@@ -131,6 +132,7 @@ pub fn run(typed: RunArgs) -> anyhow::Result<RunSettings> {
             change_log_dir: needed("change-log-dir", typed.change_log_dir, file.change_log_dir)?,
             dialect: typed.dialect.or(file.dialect),
             audit_root: typed.audit_root.or(file.audit_root),
+            lateness: typed.lateness.or(file.lateness),
             log_timezone: typed.log_timezone.or(file.log_timezone).unwrap_or_else(|| "UTC".to_owned()),
             since: None,
             until: None,
@@ -221,12 +223,24 @@ fn known_dialect(name: &str) -> Result<&'static dyn dialect::Dialect, Usage> {
     })
 }
 
-fn scope(typed: Option<&str>, state: Option<&State>) -> anyhow::Result<Scope> {
+fn scope(args: &LogArgs, state: Option<&State>) -> anyhow::Result<Scope> {
     let pair: Option<Pair> = state.map(|state| state.get(Key::Pair)).transpose().map_err(JobError::from)?.flatten();
-    let of_source = pair.and_then(|pair| pair.source.parse::<Uri>().ok()?.audit_root().map(str::to_owned));
-    let root = typed.map(str::to_owned).or(of_source).unwrap_or_else(|| "/".to_owned());
+    let source = pair.and_then(|pair| pair.source.parse::<Uri>().ok());
+    let of_source = source.as_ref().and_then(Uri::audit_root);
+    let root = args.audit_root.clone().or(of_source).unwrap_or_else(|| "/".to_owned());
     info!(audit_root = root, "paths in the log below this one concern the source");
-    Scope::new(&root).map_err(|error| Usage::new("--audit-root", error).into())
+    let scope = Scope::new(&root).map_err(|error| Usage::new("--audit-root", error))?;
+    let logs = uri("--audit-log-dir", &args.audit_log_dir)?;
+    Ok(match source.and_then(|source| logs.below(&source)) {
+        Some(inside) => scope.without(inside),
+        None => scope,
+    })
+}
+
+/// `15m`, `24h`.
+fn parse_lateness(text: &str) -> Result<TimeDelta, Usage> {
+    let why = || Usage::new("--lateness", format!("{text} is no duration; examples: 1s, 15m, 24h"));
+    humantime::parse_duration(text).ok().and_then(|late| TimeDelta::from_std(late).ok()).ok_or_else(why)
 }
 
 /// `500` or `10%`.

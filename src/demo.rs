@@ -306,6 +306,7 @@ impl Stage {
             change_log: Arc::new(Local::open(&at("changes"))?),
             dialect: None,
             zone: Zone::UTC,
+            lateness: None,
             scope: Scope::new(ROOT)?,
             since: None,
             until: None,

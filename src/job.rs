@@ -382,11 +382,7 @@ impl Job {
         ledger.lost_paths += group.last().map_or(0, |(manifest, _)| findings.reach(manifest.to));
         sets.extend([unset(Key::Running), set(Key::Files, &files), set(Key::Ledger, &ledger)]);
         sets.push(set(Key::Findings, &findings));
-        let last = group.last().map(|(manifest, sha256)| Applied {
-            seq: manifest.seq,
-            manifest_sha256: sha256.clone(),
-            to: manifest.to,
-        });
+        let last = group.last().map(|(manifest, sha256)| Applied::of(manifest, sha256));
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
         let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {

@@ -8,7 +8,11 @@ use crate::report::{Report, time};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use syncd_parsers::RelPath;
+use std::time::Duration;
+use syncd_parsers::{RelPath, dialect};
+
+/// A log that may be as late is one that people should know of.
+const LATENESS_SAID: Duration = Duration::from_secs(60);
 
 /// How many owed paths the page names; it always counts all.
 const OWED_SHOWN_MAX: usize = 1000;
@@ -34,6 +38,9 @@ pub struct Page {
     /// About; `None` before an import.
     pub destination_files: Option<u64>,
     pub owed: Vec<OwedPath>,
+    /// What may change at the source without a line in its log: a sentence each. Only a verification finds it.
+    #[serde(default)]
+    pub cannot_tell: Vec<String>,
     pub last_run: Option<LastRun>,
 }
 
@@ -98,8 +105,10 @@ impl Page {
             owed_paths,
             watched_files: state.watched().count() as u64,
             destination_files: state.get(Key::Files)?,
+            cannot_tell: Vec::new(),
             last_run,
         };
+        page.cannot_tell = page.blind_spots().iter().map(|&spot| spot.to_owned()).collect();
         let failed = page.last_run.as_ref().is_some_and(|run| run.error.is_some());
         page.healthy = page.is_certain() && page.as_of().is_some() && !failed;
         page.sentence = page.say();
@@ -127,6 +136,20 @@ impl Page {
         Some(self.applied.as_ref().map_or(import.started, |applied| applied.to))
     }
 
+    fn blind_spots(&self) -> &'static [&'static str] {
+        let dialect = self.applied.as_ref().and_then(|applied| dialect::by_name(&applied.dialect));
+        dialect.map_or(&[], |dialect| dialect.cannot_tell())
+    }
+
+    /// What could still come of the time before that is known.
+    fn awaited(&self) -> Option<String> {
+        let late = Duration::from_secs(self.applied.as_ref()?.lateness_seconds);
+        (late >= LATENESS_SAID).then(|| {
+            let late = humantime::format_duration(late);
+            format!("; its log may be {late} late, and what it says of later times is applied already")
+        })
+    }
+
     fn say(&self) -> String {
         let Some(as_of) = self.as_of() else {
             return "the import has not finished: the destination is not yet a copy of the source".to_owned();
@@ -142,6 +165,7 @@ impl Page {
                 count(watched, "file")
             ),
         };
+        sentence += &self.awaited().unwrap_or_default();
         match self.log_since {
             Some(since) => sentence += &format!("; the log had no gap since {}", time(since)),
             None => sentence += "; no log has been applied yet",

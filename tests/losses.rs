@@ -11,8 +11,8 @@ use story::{Story, now, pass_time, path, record};
 use syncd::apply::Mode;
 use syncd::changelog::ChangelogError;
 use syncd::job::JobError;
+use syncd::store::Time;
 use syncd::store::mem::Memory;
-use syncd::store::{Store, Time};
 use tokio::io::AsyncWriteExt;
 
 const LOG: &str = "hdfs-audit.log";
@@ -278,7 +278,7 @@ async fn a_hole_that_a_late_log_fills_is_none() {
     story.logs("write a one");
     story.apply().await;
     story.assert_doubts("the log is silent from");
-    story.log_into("hdfs-audit.log.2022-06-01-late", &late);
+    story.log_into("hdfs-audit.log.2022-06-02", &late);
     story.apply_all().await;
     assert!(story.page().healthy, "{}", story.page().sentence);
 }

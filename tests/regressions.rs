@@ -476,6 +476,7 @@ async fn window(job: &Job, logs: &Memory, change_log: &Memory, lines: &[&str]) {
         since: None,
         until: None,
         accept_gap: false,
+        lateness: None,
     };
     logs.make(Some(&job.state), time).await.expect("makes a window");
 }

@@ -4,7 +4,6 @@ use crate::change::Entry;
 use crate::error::ParseError;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
-use crate::records::{self, End, Parsed};
 use chrono::{NaiveDateTime, TimeDelta};
 
 /// How a log is cut into records.
@@ -139,18 +138,6 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
     ALL.into_iter().chain(SPELLINGS).find(|dialect| dialect.name() == name)
 }
 
-/// The name of the dialect that reads most lines of a sample, if it reads at least half of them.
-#[must_use]
-pub fn likely(sample: &[u8]) -> Option<&'static str> {
-    let count = |dialect: &&dyn Dialect| {
-        let mut parsed = Parsed::default();
-        records::parse_block(*dialect, sample, 0, End::Closed, &mut parsed);
-        (parsed.records, parsed.bad_lines, dialect.name())
-    };
-    let best = ALL.iter().map(count).max_by_key(|(records, _, _)| *records)?;
-    (best.0 > 0 && best.0 >= best.1).then_some(best.2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,11 +148,5 @@ mod tests {
             assert_eq!(by_name(dialect.name()).map(Dialect::name), Some(dialect.name()));
         }
         assert!(by_name("s3").is_none());
-    }
-
-    #[test]
-    fn no_dialect_is_likely_of_what_none_can_read() {
-        assert_eq!(likely(b""), None);
-        assert_eq!(likely(b"Nov 21 03:51:07 host sshd[1]: hello\n"), None);
     }
 }

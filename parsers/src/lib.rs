@@ -1,6 +1,7 @@
 //! Audit-log dialects: the bytes of one record in, changes out. No files, no clock, no async, no store.
 
 pub mod change;
+pub mod detect;
 pub mod dialect;
 pub mod error;
 mod field;

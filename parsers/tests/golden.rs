@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use syncd_parsers::detect::{Sample, detect};
+use syncd_parsers::dialect::all;
 use syncd_parsers::records::{self, Bad, End, Parsed};
 use syncd_parsers::{Dialect, Entry, Op};
 
@@ -70,13 +72,35 @@ fn a_case_that_grows_byte_by_byte_gives_what_it_gives_whole() {
 }
 
 #[test]
-fn a_case_without_bad_lines_is_likely_of_its_own_dialect() {
+fn a_case_without_bad_lines_is_found_to_be_of_its_own_dialect() {
     for (log, dialect) in cases() {
         let bytes = read(&log);
         if parse(dialect, &bytes).bad_lines == 0 {
-            assert_eq!(syncd_parsers::dialect::likely(&bytes), dialect.name().split('-').next(), "{}", log.display());
+            let found = detect(Sample { bytes: &bytes, is_whole: true }).map(Dialect::name);
+            assert_eq!(found, Ok(family(dialect)), "{}", log.display());
         }
     }
+}
+
+#[test]
+fn no_other_dialect_finds_a_change_in_a_case() {
+    for (log, dialect) in cases().into_iter().filter(|(log, dialect)| parse(*dialect, &read(log)).bad_lines == 0) {
+        for other in all().iter().filter(|other| family(**other) != family(dialect)) {
+            let parsed = parse(*other, &read(&log));
+            assert!(
+                parsed.bad_lines > parsed.records || parsed.entries.is_empty(),
+                "{} reads {}",
+                other.name(),
+                log.display()
+            );
+        }
+    }
+}
+
+/// The name of a dialect without its spelling: `hdfs` of `hdfs-raw`.
+fn family(dialect: &dyn Dialect) -> &'static str {
+    let name = dialect.name();
+    all().iter().map(|of| of.name()).find(|of| *of == name).or(name.split('-').next()).unwrap_or(name)
 }
 
 fn parse(dialect: &dyn Dialect, bytes: &[u8]) -> Parsed {

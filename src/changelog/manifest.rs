@@ -1,6 +1,6 @@
 //! What a window says of itself, and how its files are called.
 
-use crate::tail::{self, Fingerprint, Position};
+use crate::tail::{self, Consumed, Fingerprint, Position};
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +41,9 @@ pub struct Manifest {
     pub outside: u64,
     /// Changes of paths that no store can hold, set aside.
     pub odd: u64,
+    /// Records that were delivered more than once; they count once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub doubles: u64,
     #[serde(with = "micros::option")]
     pub first_record: Option<DateTime<Utc>>,
     #[serde(with = "micros::option")]
@@ -55,6 +58,12 @@ pub struct Manifest {
     pub logs: Vec<LogRange>,
     /// Where reading goes on, by name of the log.
     pub positions: Vec<Position>,
+    /// Of logs that come as whole objects, those that were read.
+    #[serde(default, skip_serializing_if = "Consumed::is_empty")]
+    pub consumed: Consumed,
+    /// Records may still come that are older than the newest by so much: `to` is so much earlier.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lateness_seconds: u64,
     /// Lines that are lost, and were known to be when the window was made.
     pub gaps: Vec<Gap>,
     /// The data begins with a `rescan` of the audit root, since lines are lost.
@@ -159,6 +168,10 @@ impl fmt::Display for Gap {
         }
         f.write_str(&self.reason)
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A time as manifests and messages write it: UTC, microseconds.

@@ -30,6 +30,25 @@ pub struct Applied {
     pub seq: u64,
     pub manifest_sha256: String,
     pub to: DateTime<Utc>,
+    /// What logs the window was made of; empty if an earlier version applied it.
+    #[serde(default)]
+    pub dialect: String,
+    /// See [`Manifest::lateness_seconds`].
+    #[serde(default)]
+    pub lateness_seconds: u64,
+}
+
+impl Applied {
+    #[must_use]
+    pub fn of(manifest: &Manifest, manifest_sha256: &str) -> Self {
+        Self {
+            seq: manifest.seq,
+            manifest_sha256: manifest_sha256.to_owned(),
+            to: manifest.to,
+            dialect: manifest.dialect.clone(),
+            lateness_seconds: manifest.lateness_seconds,
+        }
+    }
 }
 
 /// The windows that are there, by sequence number, going by their names alone.

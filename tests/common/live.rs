@@ -487,6 +487,7 @@ impl Follower {
             since: None,
             until: None,
             accept_gap: false,
+            lateness: None,
         };
         let (began, report) = (Instant::now(), Report::default());
         Self {

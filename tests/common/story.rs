@@ -229,6 +229,7 @@ fn logs(log_dir: &Memory) -> Logs {
         since: None,
         until: None,
         accept_gap: false,
+        lateness: None,
     }
 }
 
