@@ -36,6 +36,9 @@ const FULL_LOOK_REST: i32 = 9;
 const DELETES_ALWAYS: u64 = 1000;
 const DELETES_PERCENT: u64 = 50;
 
+/// Where it is told what was done at each path.
+pub type Events = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
 /// Two stores, and what is remembered about them.
 pub struct Job {
     pub source: Arc<dyn Store>,
@@ -44,7 +47,7 @@ pub struct Job {
     pub pair: (String, String),
     pub state: Arc<State>,
     pub settings: Settings,
-    pub events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    pub events: Events,
     pub now: fn() -> DateTime<Utc>,
 }
 
@@ -293,7 +296,7 @@ impl Job {
     }
 
     /// Events that also gather at which paths the two sides differ; not what is owed or watched, of which that is known.
-    fn gathering(&self, gathered: &Arc<Mutex<Gathered>>) -> Result<Arc<dyn Fn(&Event<'_>) + Send + Sync>, StateError> {
+    fn gathering(&self, gathered: &Arc<Mutex<Gathered>>) -> Result<Events, StateError> {
         let owed = self.state.owed().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
         let watched = self.state.watched().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
         let (events, gathered) = (self.events.clone(), gathered.clone());
@@ -545,7 +548,7 @@ impl Job {
         Ok(full.last.due.is_some() && full.may_look())
     }
 
-    fn notes(&self, before: Before, events: Arc<dyn Fn(&Event<'_>) + Send + Sync>) -> Arc<Notes> {
+    fn notes(&self, before: Before, events: Events) -> Arc<Notes> {
         let state = self.state.clone();
         Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before) })
     }
@@ -692,7 +695,7 @@ impl Verified {
 /// The state's side of a run.
 struct Notes {
     state: Arc<State>,
-    events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    events: Events,
     now: fn() -> DateTime<Utc>,
     before: Mutex<Before>,
 }
@@ -787,7 +790,7 @@ impl Notebook for Notes {
 }
 
 /// A run that only looks leaves nothing behind.
-struct OnlyEvents(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+struct OnlyEvents(Events);
 
 impl Notebook for OnlyEvents {
     fn owe(&self, _: &RelPath, _: &str, _: Option<&Line>) -> Result<(), BoxError> {

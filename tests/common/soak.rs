@@ -170,7 +170,7 @@ impl Copy {
     }
 
     fn import(&mut self) {
-        let (code, said) = self.done(&["migrate-import"], &self.logs[..2].to_vec());
+        let (code, said) = self.done(&["migrate-import"], &self.logs[..2]);
         assert!(matches!(code, Some(0 | 3)), "{}: {said}", self.name);
     }
 
