@@ -186,7 +186,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> anyhow::Result<Exit> {
         )
     })?;
     output.page(&page);
-    Ok(if page.owed_paths > 0 { Exit::Owed } else { Exit::Done })
+    Ok(if page.is_certain() { Exit::Done } else { Exit::Owed })
 }
 
 async fn job(pair: &PairArgs, deletes: Option<&str>, tell: Tell, output: &Output) -> anyhow::Result<Job> {
@@ -207,5 +207,5 @@ fn owed_or_done(job: &Job, output: &mut Output, mode: Mode) -> anyhow::Result<Ex
     if mode == Mode::Act {
         output.say(&page.sentence);
     }
-    Ok(if page.owed_paths > 0 { Exit::Owed } else { Exit::Done })
+    Ok(if page.is_certain() { Exit::Done } else { Exit::Owed })
 }

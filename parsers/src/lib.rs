@@ -29,6 +29,7 @@ pub mod s3_access;
 pub mod s3_event;
 pub mod samba_full_audit;
 mod sink;
+pub mod spans;
 mod syscalls;
 mod time;
 mod url;

@@ -11,6 +11,7 @@ mod objects;
 use crate::change::Entry;
 use crate::dialect::{Dialect, Framing};
 use crate::error::ParseError;
+use crate::spans::Spans;
 use chrono::NaiveDateTime;
 use memchr::{memchr, memrchr};
 use std::ops::Range;
@@ -67,6 +68,8 @@ pub struct Parsed {
     pub first_time: Option<NaiveDateTime>,
     /// The latest.
     pub last_time: Option<NaiveDateTime>,
+    /// When there were records at all.
+    pub spans: Spans<NaiveDateTime>,
 }
 
 /// A line that is no record, nor part of one.
@@ -175,11 +178,13 @@ impl Parsed {
         self.lines += later.lines;
         self.records += later.records;
         later.first_time.into_iter().chain(later.last_time).for_each(|time| self.see(time));
+        self.spans.append(&later.spans);
     }
 
     fn see(&mut self, time: NaiveDateTime) {
         self.first_time = Some(self.first_time.map_or(time, |first| first.min(time)));
         self.last_time = Some(self.last_time.map_or(time, |last| last.max(time)));
+        self.spans.add(time);
     }
 
     fn set_aside(&mut self, bad: impl FnOnce() -> Bad) {

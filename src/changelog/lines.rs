@@ -14,6 +14,7 @@ use std::fmt::Write;
 use std::ops::Range;
 use syncd_parsers::dialect::{Clock, Delivery};
 use syncd_parsers::records::{self, Parsed};
+use syncd_parsers::spans::{Span, Spans};
 use syncd_parsers::{Dialect, Entry, Op, RelPath};
 
 /// How many set-aside records of one window are kept; all are counted.
@@ -118,6 +119,8 @@ pub struct Tally {
     pub counts: [u64; 6],
     pub first: Option<DateTime<Utc>>,
     pub last: Option<DateTime<Utc>>,
+    /// When there were records; none that is still to come.
+    pub spans: Spans<DateTime<Utc>>,
 }
 
 /// A line or a path that was set aside: a line of the side file.
@@ -200,6 +203,12 @@ impl Meaning {
             return;
         }
         parsed.entries.iter_mut().for_each(|(_, entry)| entry.time = self.complete(origin, entry.time));
+        let mut spans = Spans::default();
+        for span in parsed.spans.iter() {
+            let (from, to) = (self.complete(origin, span.from), self.complete(origin, span.to));
+            spans.join(Span { from: from.min(to), to });
+        }
+        parsed.spans = spans;
         let bounds = [parsed.first_time, parsed.last_time].map(|time| time.map(|time| self.complete(origin, time)));
         // What was first without its year may be last with it.
         let times = || bounds.into_iter().flatten().chain(parsed.entries.iter().map(|(_, entry)| entry.time));
@@ -278,6 +287,7 @@ impl Tally {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         self.first = [self.first, other.first].into_iter().flatten().min();
         self.last = self.last.max(other.last);
+        self.spans.append(&other.spans);
     }
 
     /// True if a record was a change, wherever and whenever it was.
@@ -323,6 +333,7 @@ impl<'a> Row<'a> {
         tally.doubles = doubles;
         tally.first = parsed.first_time.map(|time| self.meaning.utc(time));
         self.note_last(parsed);
+        self.note_spans(parsed);
         self.crop.bad = parsed.bad.iter().take(BAD_KEPT).map(|bad| self.bad(bad)).collect();
         let mut with_changes = 0;
         let mut before = None;
@@ -344,6 +355,18 @@ impl<'a> Row<'a> {
         let times = || parsed.entries.iter().map(|(_, entry)| self.meaning.utc(entry.time));
         self.crop.tally.last = times().filter(|time| *time <= now).max();
         self.crop.tally.future = times().filter(|time| *time > now + AHEAD_MAX).count() as u64;
+    }
+
+    /// Of a doubled hour both readings count: where the clocks are set back the log was not silent.
+    fn note_spans(&mut self, parsed: &Parsed) {
+        let Meaning { zone, now, .. } = self.meaning;
+        for span in parsed.spans.iter() {
+            let (from, to) = (zone.earliest(span.from), zone.latest(span.to));
+            let to = now.map_or(to, |now| to.min(now));
+            if from <= to {
+                self.crop.tally.spans.join(Span { from: from.trunc_subsecs(6), to: to.trunc_subsecs(6) });
+            }
+        }
     }
 
     fn entry(&mut self, entry: &Entry, offset: u64) {

@@ -14,6 +14,7 @@ use crate::tail::{
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use syncd_parsers::detect::{self, SAMPLE_BYTES, Sample, Undetected};
@@ -310,6 +311,8 @@ struct Draft<'a> {
     gaps: Vec<Gap>,
     /// A file could not be read as far as it goes, so the window's end stays where it was.
     behind: bool,
+    /// See [`Manifest::doubts`].
+    doubts: Vec<String>,
     /// Of the last line of each file that was read to its end.
     ends: Vec<(String, DateTime<Utc>)>,
     made: Made,
@@ -363,6 +366,7 @@ impl<'a> Draft<'a> {
             consumed: Consumed::default(),
             gaps: Vec::new(),
             behind: false,
+            doubts: Vec::new(),
             ends: Vec::new(),
             made: Made::default(),
         })
@@ -397,10 +401,18 @@ impl<'a> Draft<'a> {
         let mark = self.mark(file).await?;
         let mut part = Part::of(file);
         loop {
-            match reader.next().await? {
+            let step = match reader.next().await {
+                Err(error) => return self.leave_out(part, file, error).map(|()| None),
+                Ok(step) => step,
+            };
+            match step {
                 Step::Block(block) => {
-                    let ahead = async { reader.read_ahead().await.map_err(ChangelogError::from) };
-                    (part, ()) = tokio::try_join!(self.take(part, file, block), ahead)?;
+                    let ahead = async { Ok::<_, ChangelogError>(reader.read_ahead().await) };
+                    let (taken, ahead) = tokio::try_join!(self.take(part, file, block), ahead)?;
+                    part = taken;
+                    if let Err(error) = ahead {
+                        return self.leave_out(part, file, error).map(|()| None);
+                    }
                 }
                 Step::End { torn } => return self.keep(part, file, End::Reached { torn }).map(|()| None),
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
@@ -417,6 +429,19 @@ impl<'a> Draft<'a> {
                 return self.postpone(file, mark).await.map(|()| None);
             }
         }
+    }
+
+    /// What follows damaged data is lost, if somebody accepts that.
+    fn leave_out(&mut self, part: Part, file: &LogFile, error: TailError) -> Result<(), ChangelogError> {
+        let TailError::Damaged { offset, cause, .. } = &error else { return Err(error.into()) };
+        if !self.options.accept_gap {
+            return Err(error.into());
+        }
+        let reason = format!("what follows is lost, the compressed data is damaged: {cause}");
+        self.gaps.push(Gap { log: Some(file.name.clone()), offset: Some(*offset), reason });
+        let mut file = file.clone();
+        file.closing = true;
+        self.keep(Part { rest_len: 0, ..part }, &file, End::Reached { torn: false })
     }
 
     /// A file of one block is handed over when it has proven to be the right one; of a larger one what
@@ -561,16 +586,21 @@ impl<'a> Draft<'a> {
     }
 
     fn warn(&mut self, survey: &Survey, start: &Start) {
+        let (zone, new) = (self.hours_off(survey), strange_names(survey, start, self.meaning.dialect));
+        self.doubts.extend(zone.into_iter().chain(new));
         let warnings = &mut self.made.warnings;
         warnings.extend(survey.warnings.iter().cloned());
-        warnings.extend(survey.newest().and_then(|file| {
-            let (log, last) = self.ends.iter().find(|(log, _)| *log == file.name)?;
-            clock_warning(&self.meaning, log, *last, modified(file)?)
-        }));
+        warnings.extend(self.doubts.iter().cloned());
         if self.tally.future > 0 {
             warnings.push(format!("{} changes carry a time that is still to come", self.tally.future));
         }
         warnings.extend(late_start(start, &self.tally));
+    }
+
+    fn hours_off(&self, survey: &Survey) -> Option<String> {
+        let newest = survey.newest()?;
+        let (log, last) = self.ends.iter().find(|(log, _)| *log == newest.name)?;
+        clock_warning(&self.meaning, log, *last, modified(newest)?)
     }
 
     /// True if there is something to say: a change, a record that was set aside, a gap; or, where lines change nothing, that
@@ -622,6 +652,8 @@ impl<'a> Draft<'a> {
             doubles: self.tally.doubles,
             first_record: self.tally.first,
             last_record: self.tally.last,
+            spans: self.tally.spans.clone(),
+            doubts: self.doubts,
             counts: self.tally.by_op(),
             logs: self.logs,
             positions: self.positions,
@@ -705,6 +737,26 @@ fn between(block: &Block, from: u64, to: u64) -> &[u8] {
     let index = |offset: u64| usize::try_from(offset.saturating_sub(block.offset)).unwrap_or(usize::MAX);
     let end = index(to).min(block.bytes.len());
     &block.bytes[index(from).min(end)..end]
+}
+
+/// Logs that no rotation explains may be those of another source. Where there were none before, all are new; where each delivery
+/// has a name of its own, names say nothing.
+fn strange_names(survey: &Survey, start: &Start, dialect: &dyn Dialect) -> Vec<String> {
+    let known: BTreeSet<String> = start.positions.iter().map(|position| stem(&position.log)).collect();
+    if known.is_empty() || matches!(dialect.delivery(), Delivery::Objects(_)) {
+        return Vec::new();
+    }
+    let new = survey.files.iter().filter(|file| file.known.is_none() && !known.contains(&stem(&file.name)));
+    let doubt = |file: &LogFile| {
+        format!("{} is a log under a new name: if another source writes it, \"as of\" may be too late", file.name)
+    };
+    new.map(doubt).collect()
+}
+
+/// What rotations, dates and packing leave of a name.
+fn stem(name: &str) -> String {
+    let plain = [".gz", ".zst"].iter().find_map(|packing| name.strip_suffix(packing)).unwrap_or(name);
+    plain.chars().filter(|c| !c.is_ascii_digit() && !['.', '-', '_'].contains(c)).collect()
 }
 
 /// Logs that begin after the time from which on they were asked for may have had more.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use syncd_parsers::Op;
+use syncd_parsers::spans::Spans;
 
 /// The form of the manifests that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -47,6 +48,12 @@ pub struct Manifest {
     pub first_record: Option<DateTime<Utc>>,
     #[serde(with = "micros::option")]
     pub last_record: Option<DateTime<Utc>>,
+    /// When there were records, of any kind and in any of the logs.
+    #[serde(default, skip_serializing_if = "Spans::is_empty")]
+    pub spans: Spans<DateTime<Utc>>,
+    /// Why lines may be missing, or times wrong, without anybody knowing: one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// What was read of the audit logs, in the order of reading.
     pub logs: Vec<LogRange>,
     /// Where reading goes on, by name of the log.

@@ -97,6 +97,9 @@ impl Output {
         for owed in &page.owed {
             self.say(&format!("  owed: {} ({}), since {}", owed.path, owed.reason, crate::report::time(owed.since)));
         }
+        for doubt in &page.log.doubts {
+            self.say(&format!("  lines may be missing: {doubt}"));
+        }
         for blind in &page.cannot_tell {
             self.say(&format!("  only a verification finds: {blind}"));
         }

@@ -217,6 +217,7 @@ async fn look(
 ) -> Result<Survey, TailError> {
     let walk = walk(logs, wanted).await?;
     let (found, index) = (walk.logs.len(), Known::new(known));
+    let names: BTreeSet<String> = walk.logs.iter().map(|found| plain(&found.name).to_owned()).collect();
     let mut files = Vec::new();
     for found in walk.logs {
         files.extend(identify(logs, found, &index, seen, born).await?);
@@ -225,7 +226,8 @@ async fn look(
     contend(&mut files);
     close(&mut files, seen);
     files.sort_by(|a, b| (a.born, &a.name).cmp(&(b.born, &b.name)));
-    let gaps = gaps(known, &files);
+    let mut gaps = gaps(known, &files);
+    gaps.extend(skipped(&files, &names));
     Ok(Survey { files, found, gaps, warnings: walk.warnings })
 }
 
@@ -479,6 +481,40 @@ fn gaps(known: &[Position], files: &[LogFile]) -> Vec<Gap> {
         reason: "the file is gone, and what was written to it after that offset was not read".to_owned(),
     };
     vanished.map(gap).collect()
+}
+
+/// Where each rotation gives every file the next number, one whose number grew by more than one had successors that were rotated
+/// as well: those that are not there were never read. Where numbers stay as they are nothing follows.
+fn skipped(files: &[LogFile], names: &BTreeSet<String>) -> Vec<Gap> {
+    let mut steps: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for file in files {
+        let Some(known) = &file.known else { continue };
+        let ((base, before), (same, now)) = (numbered(&known.log), numbered(&file.name));
+        if base == same && before > 0 {
+            steps.entry(same).or_default().insert(now.saturating_sub(before));
+        }
+    }
+    let alike = steps.into_iter().filter(|(_, steps)| steps.len() == 1);
+    let newer = alike.flat_map(|(base, steps)| (1..*steps.first().unwrap_or(&0)).map(move |nr| format!("{base}.{nr}")));
+    let gap = |log: String| Gap {
+        log,
+        from: 0,
+        reason: "the file is missing: by the numbers of the others it was there, and it was not read".to_owned(),
+    };
+    newer.filter(|name| !names.contains(name)).map(gap).collect()
+}
+
+/// `audit.log.3.gz` is the third of `audit.log`, which is the one without a number. What is too large is a date.
+fn numbered(name: &str) -> (&str, u32) {
+    const MOST: u32 = 9999;
+    let number = |digits: &str| digits.parse().ok().filter(|number| *number <= MOST && !digits.starts_with(['0', '+']));
+    let parts = plain(name).rsplit_once('.').and_then(|(base, digits)| Some((base, number(digits)?)));
+    parts.unwrap_or((plain(name), 0))
+}
+
+/// A name without the ending that compression gave it.
+fn plain(name: &str) -> &str {
+    [".gz", ".zst"].iter().find_map(|packing| name.strip_suffix(packing)).unwrap_or(name)
 }
 
 /// The gap that a file leaves which has fewer bytes than were read of it.

@@ -27,6 +27,11 @@ thread_local! {
     static NOW: Cell<i64> = const { Cell::new(0) };
 }
 
+/// Time passes while something is done.
+pub fn pass_time(by: TimeDelta) {
+    NOW.set(NOW.get() + by.num_microseconds().expect("a short time"));
+}
+
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(NOW.get()).expect("a time of the story")
 }
@@ -226,6 +231,7 @@ fn logs(log_dir: &Memory) -> Logs {
         since: None,
         until: None,
         accept_gap: false,
+        lateness: None,
     }
 }
 

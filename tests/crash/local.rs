@@ -342,6 +342,7 @@ impl Stage {
             since: None,
             until: None,
             accept_gap: false,
+            lateness: None,
         }
     }
 
