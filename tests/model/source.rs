@@ -276,8 +276,20 @@ impl Source {
         if self.open.contains(path) {
             self.set_open(path, false);
             let content = self.content(2);
+            let above = path.parent().expect("no deed names the root");
+            let time = self.store.peek(&above).and_then(|meta| meta.mtime);
             self.store.write(path, content);
+            self.set_dir_time(&above, time.unwrap_or(Time(self.clock)));
         }
+    }
+
+    /// A close changes no time above the file, as memory would have it: it takes the time of the last entry made or removed.
+    fn set_dir_time(&self, dir: &RelPath, time: Time) {
+        let entry = dir.join(b"entry").expect("a name");
+        self.store.set_clock(time);
+        self.store.write(&entry, "");
+        self.store.delete(&entry);
+        self.store.set_clock(Time(self.clock));
     }
 
     pub fn close_all(&mut self) {
