@@ -84,7 +84,7 @@ pub struct Lately {
 pub enum Gone {
     /// It is being removed: it may be what a rename took away whose line is still to come.
     Removed,
-    /// A line said that it was written, and the source has nothing there any more, though no line has said that it went.
+    /// The destination may not have what the source had there: it was owed, or was written and gone before a line said so.
     Left,
 }
 
@@ -122,6 +122,7 @@ pub struct Names {
     nodes: usize,
     texts: HashSet<Arc<str>>,
     lately: Lately,
+    owed: BTreeSet<RelPath>,
 }
 
 impl Names {
@@ -149,6 +150,7 @@ impl Names {
 
     /// Names a path that no line of this window gave: what is owed from before.
     pub fn add_deep(&mut self, path: &RelPath) {
+        self.owed.insert(path.clone());
         self.insert(path, Reach::Deep, false, None);
     }
 
@@ -160,6 +162,12 @@ impl Names {
     /// Takes along what was read and done before. It names nothing.
     pub fn remember(&mut self, lately: Lately) {
         self.lately = lately;
+    }
+
+    /// What was added by [`Names::add_deep`].
+    #[must_use]
+    pub fn owed(&self) -> &BTreeSet<RelPath> {
+        &self.owed
     }
 
     #[must_use]

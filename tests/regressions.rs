@@ -561,3 +561,16 @@ async fn a_job_remembers_what_it_removed_for_a_rename_that_is_read_in_a_later_wi
     job.apply(&change_log, Mode::Act).await.expect("applies");
     world.assert_equal();
 }
+
+#[tokio::test]
+async fn a_twin_that_was_owed_before_it_was_renamed_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("b"), "B");
+    let mut names = names(&["rename a b"]);
+    names.add_deep(&path("a")); // it was never copied
+    let run = world.run(options());
+    run.part(names).await.expect("applies");
+    run.finish().await.expect("applies");
+    world.assert_equal();
+}

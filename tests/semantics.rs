@@ -250,11 +250,11 @@ async fn s9_what_a_listing_hides_is_not_deleted() {
         story.apply_all().await;
         story.assert_holds("a/\na/b/\na/b/z three");
     }
-    let story = Story::of("write a/x one").await;
+    let story = Story::of("write a/x one\nwrite b two").await;
     story.acts("delete a");
     story.logs("chmod a 700\nwrite a/x one");
     story.apply().await;
-    story.assert_holds("a/\na/x one");
+    story.assert_holds("a/\na/x one\nb two");
     story.logs("delete a");
     story.apply_all().await;
 }

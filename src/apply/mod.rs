@@ -275,6 +275,7 @@ impl Run {
         if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
             lock(&renamed.twins).doubt_all(); // nobody knows what the run before moved where
         }
+        names.owed().iter().filter(|path| !path.is_root()).for_each(|path| shared.leave(path));
         let moved = self.do_moves(&names).await;
         shared.doubt_removed(&names, &moved);
         shared.clone().walk(&names, &renamed).await?;
@@ -405,6 +406,7 @@ impl Shared {
 
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.owed_paths, 1);
+        self.leave(path);
         self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
         let written = lock(&self.written).clone();
         let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
@@ -459,6 +461,10 @@ impl Shared {
             let mut fresh = lock(&self.fresh);
             *fresh = Arc::new(fresh.iter().cloned().chain(doubtful).collect());
         }
+    }
+
+    fn leave(&self, path: &RelPath) {
+        lock(&self.lately).lose(path, Gone::Left);
     }
 
     /// Size and time prove nothing about the path, or about what is above it.

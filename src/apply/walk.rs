@@ -3,7 +3,7 @@
 
 use super::leaf::Leaf;
 use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock};
-use crate::names::{Gone, Line, Names, Node};
+use crate::names::{Line, Names, Node};
 use crate::report::{Did, add};
 use crate::settle::{self, Action};
 use crate::spool::Sorted;
@@ -180,8 +180,7 @@ impl Shared {
     pub(super) fn gone(&self, place: &Place, written: BTreeSet<RelPath>, held: bool) -> Result<(), Stop> {
         let waits = !place.went && self.source.capabilities().tree;
         if waits {
-            let mut lately = lock(&self.lately);
-            written.iter().for_each(|path| lately.lose(path, Gone::Left));
+            written.iter().for_each(|path| self.leave(path));
             lock(&self.left).extend(written.iter().cloned());
         }
         if held {

@@ -43,7 +43,7 @@ fn number(name: &str) -> Option<u64> {
 fn runner(cases: u64, seed: u64) -> TestRunner {
     let config = Config {
         cases: cases.try_into().expect("so many cases"),
-        max_shrink_iters: 100_000,
+        max_shrink_iters: 20_000,
         failure_persistence: None,
         ..Config::default()
     };

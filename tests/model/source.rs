@@ -84,13 +84,15 @@ impl Source {
             Deed::Write(key, len) => drop(self.write(step, &key, len)),
             Deed::Append(key) | Deed::Again(key) => drop(self.write(step, &key, 2)),
             Deed::Delete(key) | Deed::Out(key) => self.delete_keys(step, &key),
-            Deed::Rename(from, to) | Deed::RenameOver(from, to) => {
-                if self.is_file(&from) && from != to && self.write(step, &to, 2) {
-                    self.delete_keys(step, &from);
-                }
-            }
+            Deed::Rename(from, to) | Deed::RenameOver(from, to) => self.rename_key(step, &from, &to),
             Deed::Hide(key) if self.is_file(&key) => self.store.hide_from_list(&key),
             _ => {}
+        }
+    }
+
+    fn rename_key(&mut self, step: &Step, from: &RelPath, to: &RelPath) {
+        if self.is_file(from) && from != to && self.write(step, to, 2) {
+            self.delete_keys(step, from);
         }
     }
 
