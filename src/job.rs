@@ -236,11 +236,9 @@ impl Job {
         if !names_anything && self.before(self.settings.retry)?.is_empty() && !self.owes_a_full_look()? {
             if mode == Mode::Act && !windows.is_empty() {
                 done.windows = windows.len() as u64;
+                keep(change_log, &windows).await?;
                 let findings = self.state.get(Key::Findings)?.unwrap_or_default();
-                done.to = self
-                    .commit_group(change_log, &windows, &Report::default(), findings, Vec::new())
-                    .await?
-                    .or(done.to);
+                done.to = self.commit_group(&windows, &Report::default(), findings, Vec::new())?.or(done.to);
             }
             self.write_page(None, None)?;
             return Ok(done);
@@ -369,27 +367,23 @@ impl Job {
         done.windows += group.len() as u64;
         if mode == Mode::Act {
             notes.clear_settled()?;
+            keep(change_log, group).await?;
             let looked = full.end((self.now)());
             let sets = vec![set(Key::Lately, &*notes.lately()), set(Key::FullLook, &looked)];
-            done.to = self.commit_group(change_log, group, &report, findings, sets).await?.or(done.to);
+            done.to = self.commit_group(group, &report, findings, sets)?.or(done.to);
         }
         done.report += report;
         Ok(())
     }
 
-    /// The checkpoint moves: the last thing of a group of windows. Whoever made them may have died before they were durable,
-    /// and a checkpoint must not outlive its window.
-    async fn commit_group(
+    /// The checkpoint moves: the last thing of a group of windows.
+    fn commit_group(
         &self,
-        change_log: &dyn Store,
         group: &[(Manifest, String)],
         report: &Report,
         mut findings: Findings,
         mut sets: Vec<Set>,
     ) -> Result<Option<DateTime<Utc>>, JobError> {
-        if !group.is_empty() {
-            change_log.sync().await.map_err(ChangelogError::from)?;
-        }
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
         let mut ledger: Ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
@@ -644,6 +638,12 @@ fn is_difference(did: &Did) -> bool {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes windows durable that are about to be done with. Whoever made them may have died before he did that, and a checkpoint
+/// must not outlive its window.
+async fn keep(change_log: &dyn Store, group: &[(Manifest, String)]) -> Result<(), ChangelogError> {
+    if group.is_empty() { Ok(()) } else { Ok(change_log.sync().await?) }
 }
 
 /// The first window has to begin where the import did, or before.

@@ -429,5 +429,5 @@ fn a_story_in_real_directories_that_ends_at_any_change_comes_to_the_same_end() {
     });
     let most = most.into_inner();
     println!("{whole} calls that change something; at most {most} with a death");
-    assert!(most <= 2 * whole, "a death costs no more than everything once more: {most} calls");
+    assert!(most <= whole + 12, "a death costs a few changes again: {most} calls, {whole} without");
 }

@@ -179,7 +179,7 @@ impl Simulation {
         }
         let settings = Settings {
             retry: dice.pick(&[Retry::All, Retry::Due]),
-            names_max: dice.pick(&[3, 10, 250_000]),
+            names_max: dice.pick(&[20, 250_000]),
             ..Settings::default()
         };
         let sim = Arc::new(Sim::new(Dice::of(seed ^ 0xfa7e), world));
