@@ -194,8 +194,9 @@ impl Copy {
         let ended = process.try_wait().expect("a process");
         let id = process.id();
         assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.last_words());
-        let applied = Page::read(&self.dir.path().join("state")).ok().and_then(|page| page.applied);
-        let lag = applied.map(|applied| syncd::clock::now() - applied.to);
+        let page = Page::read(&self.dir.path().join("state")).expect("a page");
+        let as_of = page.applied.map(|applied| applied.to).or(page.import.map(|import| import.started));
+        let lag = as_of.map(|as_of| syncd::clock::now() - as_of);
         self.lag_max = self.lag_max.max(lag.unwrap_or_default());
         self.memory_max_kib = self.memory_max_kib.max(peak_kib(id).unwrap_or(0));
     }
