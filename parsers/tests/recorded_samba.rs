@@ -5,8 +5,9 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use syncd_parsers::detect::{Sample, detect};
 use syncd_parsers::records::{self, End, Parsed};
-use syncd_parsers::{Entry, Op, dialect};
+use syncd_parsers::{Dialect, Entry, Op, dialect};
 
 const SHARE: &[u8] = b"/srv/samba/share-data/";
 
@@ -106,6 +107,8 @@ fn both_layouts_name_the_same() {
 #[test]
 fn the_log_is_told_by_its_own_lines() {
     for log in ["audit-1.log", "audit-2.trad.log"] {
-        assert_eq!(dialect::likely(&fs::read(file(log)).expect("a log")), Some("samba-full-audit"));
+        let bytes = fs::read(file(log)).expect("a log");
+        let found = detect(Sample { bytes: &bytes, is_whole: true }).map(Dialect::name);
+        assert_eq!(found, Ok("samba-full-audit"));
     }
 }
