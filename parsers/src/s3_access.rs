@@ -330,7 +330,7 @@ impl<'a> Tail<'a> {
             is_number(status) && matches!(status.len(), 1 | 3) && is_error && numbers.into_iter().all(is_number);
         // Referer, agent, version: two spaces at least.
         let has_rest = memchr::memchr_iter(b' ', rest).nth(1).is_some();
-        (is_tail && has_rest).then_some(Self { failed: matches!(status[0], b'3' | b'4') && status != b"499", rest })
+        (is_tail && has_rest).then(|| Self { failed: matches!(status[0], b'3' | b'4') && status != b"499", rest })
     }
 
     /// Referer and agent may hold anything; nothing after them has a quote.
@@ -398,6 +398,11 @@ mod tests {
     fn id(operation: &str, key: &str) -> Option<Vec<u8>> {
         let line = format!("o b [01/Jun/2026:10:00:00 +0000] - - R1 {operation} {key} - 204 - - - - - - - -");
         S3Access.id(line.as_bytes()).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn a_request_without_a_status_has_no_end() {
+        assert!(Tail::of(b" - 1 2 3 4 \"-\" \"-\" -").is_none());
     }
 
     #[test]
