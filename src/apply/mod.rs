@@ -265,6 +265,7 @@ impl Run {
             names.add_written(&path);
         }
         shared.check_root().await?;
+        let given = walk::written_below(&RelPath::root(), names.root());
         let routes = Routes::of(&names.known_hints());
         names.follow_written(|path| routes.forward(path));
         *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
@@ -279,6 +280,8 @@ impl Run {
         let moved = self.do_moves(&names).await;
         shared.doubt_removed(&names, &moved);
         shared.clone().walk(&names, &renamed).await?;
+        // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
+        lock(&shared.carried).retain(|path| given.contains(path));
         self.check_twins(&renamed).await?;
         shared.clone().settle_postponed(&renamed).await
     }
