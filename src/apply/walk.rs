@@ -110,6 +110,7 @@ impl Shared {
         let crew = Crew::of(&self.files);
         for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
+            self.touched(&path);
             let place = Place {
                 path,
                 why: None,
@@ -189,6 +190,7 @@ impl Shared {
         if pair.source.is_some() && place.below_object && self.destination.capabilities().tree {
             self.owe(&place.path, "the source has an object above this key", place.line())?;
         } else if node.is_deep() {
+            place.written = Arc::new(written_below(&place.path, node));
             place.went = true;
             self.clone().deep_named(place.clone(), pair).await?;
         } else if is_object {
