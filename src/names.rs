@@ -128,8 +128,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// For a flat source, where each key stands for itself: what is deleted says nothing of the keys below it, and a listing may
-    /// hide a key, so that each name is kept though one above it is deep.
+    /// For a flat source, where each key stands for itself and a listing may hide it: each name is kept though one above it is
+    /// deep.
     #[must_use]
     pub fn of_keys() -> Self {
         Self { each_key: true, ..Self::default() }
@@ -155,7 +155,6 @@ impl Names {
         let line = self.line_of(change);
         let reach = match change.op {
             Op::Write | Op::Mkdir | Op::Attr => Reach::Plain,
-            Op::Delete if self.each_key => Reach::Plain,
             Op::Rename | Op::Delete | Op::Rescan => Reach::Deep,
         };
         self.insert(&change.path, reach, change.op == Op::Write, Some(line.clone()));

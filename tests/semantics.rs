@@ -1278,10 +1278,10 @@ async fn s47_lines_that_name_everything_cost_a_tenth_of_the_time() {
     story.apply().await;
     assert_eq!(story.page().owed_paths, 1);
     assert!(story.owed()[0].contains("names everything: the last look at it took 100 s"), "{:?}", story.owed());
-    story::pass_time(chrono::TimeDelta::seconds(850));
+    story::pass_time(chrono::TimeDelta::seconds(800));
     story.apply().await;
     assert_eq!(story.page().owed_paths, 1);
-    story::pass_time(chrono::TimeDelta::seconds(50));
+    story::pass_time(chrono::TimeDelta::seconds(100));
     story.apply_all().await;
 }
 

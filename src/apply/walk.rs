@@ -337,15 +337,26 @@ impl Shared {
     /// The same for a path that no listing of its directory showed, and that may be both an object and a prefix.
     pub(super) async fn deep_named(self: Arc<Self>, place: Place, pair: Pair) -> Result<bool, Stop> {
         let is_leaf = pair.source.as_ref().is_some_and(|source| !source.is_dir());
-        if is_leaf && !self.source.capabilities().tree && self.has_below(&place.path).await {
+        let is_both = is_leaf && !self.source.capabilities().tree && self.has_below(&self.source, &place.path).await;
+        if is_both && self.destination.capabilities().tree {
             return self.owe(&place.path, BOTH, place.line()).map(|()| false);
         }
-        self.deep(place, pair).await
+        let acted = self.clone().deep(place.clone(), pair).await?;
+        if is_both { Ok(acted | self.deep_below(&place).await?) } else { Ok(acted) }
     }
 
-    /// Whether a listing of a path of the source shows anything, or fails.
-    async fn has_below(&self, path: &RelPath) -> bool {
-        let first = self.again(|| async { self.source.list(path).next().await.transpose() }).await;
+    /// Settles what is below a path that is an object on both sides.
+    async fn deep_below(self: &Arc<Self>, place: &Place) -> Result<bool, Stop> {
+        let existed = self.has_below(&self.destination, &place.path).await;
+        match self.both_listings(place, existed).await {
+            Ok(below) => self.settle_below(place, below).await,
+            Err(error) => self.owe_dir(place, error).await.map(|()| false),
+        }
+    }
+
+    /// Whether a listing of a path shows anything, or fails.
+    async fn has_below(&self, store: &Arc<dyn Store>, path: &RelPath) -> bool {
+        let first = self.again(|| async { store.list(path).next().await.transpose() }).await;
         match first {
             Ok(first) => first.is_some(),
             Err(error) => error.kind != ErrorKind::NotFound,
@@ -381,6 +392,12 @@ impl Shared {
             None if pair.source.as_ref().is_some_and(Meta::is_dir) => return Ok(self.acts()),
             None => return self.deep(place, pair).await,
         };
+        let acted = self.settle_below(&place, below).await? | made.acted;
+        self.set_dir_attrs(&place, &pair, acted).await?;
+        Ok(acted)
+    }
+
+    async fn settle_below(self: &Arc<Self>, place: &Place, below: Merged) -> Result<bool, Stop> {
         let files = Crew::of(&self.files);
         let dirs = Crew::of(&self.dirs);
         for entry in below {
@@ -394,9 +411,7 @@ impl Shared {
                 files.fork(shared.deep(child, pair)).await?;
             }
         }
-        let acted = dirs.done().await? | files.done().await? | made.acted;
-        self.set_dir_attrs(&place, &pair, acted).await?;
-        Ok(acted)
+        Ok(dirs.done().await? | files.done().await?)
     }
 
     /// Makes sure that the destination has the directory, and lists both sides. `None` if it is no directory any more, as
@@ -525,13 +540,13 @@ impl Shared {
             let acted = decision.action == Action::SetAttrs;
             return Ok(Entry::Made(Made { existed: true, acted }));
         }
-        let implied = self.is_implied(source);
+        let (implied, existed) = (self.is_implied(source), there.is_some_and(Meta::is_dir));
         if implied && there.is_none() {
             return Ok(Entry::Made(Made { existed: false, acted: false }));
         }
         if !self.acts() {
             self.tell_difference(&place.path, Did::MakeDir, place.line())?;
-            return Ok(Entry::Made(Made { existed: false, acted: true }));
+            return Ok(Entry::Made(Made { existed, acted: true }));
         }
         if decision.clear && self.postpone(place, true).await? {
             return Ok(Entry::Postponed);
@@ -550,7 +565,7 @@ impl Shared {
             Ok(()) => {
                 add(&self.tally.made_dirs, 1);
                 self.tell(&place.path, Did::MakeDir, place.line());
-                Ok(Entry::Made(Made { existed: false, acted: true }))
+                Ok(Entry::Made(Made { existed, acted: true }))
             }
             Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| Entry::Owed),
         }
