@@ -620,7 +620,7 @@ async fn a_file_copied_fresh_stays_so_where_a_later_look_above_it_fails() {
         copied |= op == "put";
         (copied && op == "lookup" && *at == path("d")).then_some(ErrorKind::PermissionDenied)
     });
-    world.apply(&["write d/f"], Options { now: || Time(1), ..options() }).await.expect("applies");
+    world.apply(&["write d/f"], Options { now: Arc::new(|| Time(1)), ..options() }).await.expect("applies");
     assert_eq!(world.notes.owed().len(), 1);
     let watched = world.notes.watched.lock().expect("no panic holds it").clone();
     assert!(watched.iter().all(|(_, watch)| *watch == Watch::Fresh) && !watched.is_empty(), "{watched:?}");
