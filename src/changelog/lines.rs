@@ -431,7 +431,7 @@ impl Clockwork {
     }
 }
 
-/// A [`Change`] as a line, without a copy of its parts.
+/// A change as a line, without a copy of its parts.
 #[derive(Serialize)]
 struct Line<'a> {
     time: &'a str,
