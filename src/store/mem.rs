@@ -163,6 +163,19 @@ impl Memory {
         }
     }
 
+    /// A symbolic link with its missing parents, over whatever is there. Not counted.
+    pub fn link(&self, path: &RelPath, target: &str) {
+        self.make_dirs(path.parent().as_ref().unwrap_or(path));
+        let meta = Meta { kind: Kind::Symlink, target: Some(target.into()), ..Meta::file(0) };
+        self.edit(|state, can| state.place(can, path, &meta, Bytes::new()));
+    }
+
+    /// What a look shows. Not counted.
+    #[must_use]
+    pub fn peek(&self, path: &RelPath) -> Option<Meta> {
+        self.shared.state().look(path)
+    }
+
     /// A writer's chmod of what stands at `path`. Not counted.
     pub fn set_mode(&self, path: &RelPath, mode: u32) {
         self.edit(|state, _| {
