@@ -35,6 +35,8 @@ pub enum Key {
     Seen,
     /// From when on the log has been followed without a gap.
     LogSince,
+    /// The last renames that were read, and the last paths that were removed.
+    Lately,
 }
 
 impl Key {
@@ -49,6 +51,7 @@ impl Key {
             Self::Files => "files",
             Self::Seen => "seen",
             Self::LogSince => "log_since",
+            Self::Lately => "lately",
         }
     }
 }

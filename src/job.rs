@@ -3,9 +3,9 @@
 
 use crate::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
 use crate::changelog::{self, Applied, ChangelogError, Manifest};
-use crate::checkpoint::{Key, Owed, State, StateError, Watched, set, unset};
+use crate::checkpoint::{Key, Owed, Set, State, StateError, Watched, set, unset};
 use crate::clock::store_time;
-use crate::names::{Line, Names};
+use crate::names::{Gone, Lately, Line, Names};
 use crate::publish::Publish;
 use crate::report::{Event, Report, time};
 use crate::status::{LastRun, Page};
@@ -181,7 +181,7 @@ impl Job {
         let running = self.start().await?;
         let before = self.before(Retry::All)?;
         let names = before.everything();
-        let notes = self.notes(before);
+        let notes = self.notes(before)?;
         let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
         run.part(names).await?;
         let report = run.finish().await?;
@@ -214,7 +214,7 @@ impl Job {
         if !names_anything && self.before(self.settings.retry)?.is_empty() {
             if mode == Mode::Act && !windows.is_empty() {
                 done.windows = windows.len() as u64;
-                done.to = self.commit_group(&windows, &Report::default())?.or(done.to);
+                done.to = self.commit_group(&windows, &Report::default(), None)?.or(done.to);
             }
             self.write_page(None, None)?;
             return Ok(done);
@@ -240,7 +240,7 @@ impl Job {
         let running = if mode == Mode::Act { self.start().await? } else { None };
         let before = self.before(Retry::All)?;
         let names = before.everything();
-        let notes = self.notes(before);
+        let notes = self.notes(before)?;
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
         run.part(names).await?;
         let report = run.finish().await?;
@@ -289,15 +289,19 @@ impl Job {
         // A watched file may have been renamed by this very group, and only its being named here finds it again.
         let before = self.before(if group.is_empty() { self.settings.retry } else { Retry::All })?;
         let mut names = before.names();
-        let notes = self.notes(before);
+        let notes = self.notes(before)?;
+        names.remember(notes.lately().clone());
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
         for (manifest, _) in group {
             let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
             while let Some(change) = changes.next().await {
-                names.add(&change?);
+                let change = change?;
+                names.add(&change);
+                notes.lately().read(&change);
                 done.changes += 1;
                 if names.len() >= self.settings.names_max {
                     run.part(std::mem::take(&mut names)).await?;
+                    names.remember(notes.lately().clone());
                 }
             }
         }
@@ -306,14 +310,19 @@ impl Job {
         done.windows += group.len() as u64;
         if mode == Mode::Act {
             notes.clear_settled()?;
-            done.to = self.commit_group(group, &report)?.or(done.to);
+            done.to = self.commit_group(group, &report, Some(set(Key::Lately, &*notes.lately())))?.or(done.to);
         }
         done.report += report;
         Ok(())
     }
 
     /// The checkpoint moves: the last thing of a group of windows.
-    fn commit_group(&self, group: &[(Manifest, String)], report: &Report) -> Result<Option<DateTime<Utc>>, JobError> {
+    fn commit_group(
+        &self,
+        group: &[(Manifest, String)],
+        report: &Report,
+        lately: Option<Set>,
+    ) -> Result<Option<DateTime<Utc>>, JobError> {
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
         let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
@@ -323,6 +332,7 @@ impl Job {
             to: manifest.to,
         });
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
+        sets.extend(lately);
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
         let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {
             (Some((manifest, _)), _) => Some(manifest.to), // the gap lies somewhere before
@@ -474,9 +484,10 @@ impl Job {
         self.state.write_status(&page)
     }
 
-    fn notes(&self, before: Before) -> Arc<Notes> {
+    fn notes(&self, before: Before) -> Result<Arc<Notes>, StateError> {
         let (state, events) = (self.state.clone(), self.events.clone());
-        Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before) })
+        let lately = Mutex::new(state.get(Key::Lately)?.unwrap_or_default());
+        Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before), lately }))
     }
 }
 
@@ -551,6 +562,7 @@ struct Notes {
     events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
     now: fn() -> DateTime<Utc>,
     before: Mutex<Before>,
+    lately: Mutex<Lately>,
 }
 
 /// What was owed and watched when the run began, is looked at in it, and has not been noted again.
@@ -615,6 +627,10 @@ impl Notes {
     fn before(&self) -> MutexGuard<'_, Before> {
         self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Notebook for Notes {
@@ -637,6 +653,12 @@ impl Notebook for Notes {
         Ok(())
     }
 
+    fn lose(&self, paths: &[RelPath], how: Gone) -> Result<(), BoxError> {
+        let mut lately = self.lately();
+        paths.iter().for_each(|path| lately.lose(path, how));
+        Ok(self.state.commit(&[set(Key::Lately, &*lately)])?)
+    }
+
     fn event(&self, event: &Event<'_>) {
         (self.events)(event);
     }
@@ -651,6 +673,10 @@ impl Notebook for OnlyEvents {
     }
 
     fn watch(&self, _: &RelPath, _: Watch) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn lose(&self, _: &[RelPath], _: Gone) -> Result<(), BoxError> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 use crate::store::RESERVED;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use syncd_parsers::{Change, Op, RelPath};
 
@@ -30,8 +30,12 @@ pub struct Line {
     pub user: Option<Arc<str>>,
 }
 
+/// How many renames, and how many removals, are remembered. Lines overtake each other by milliseconds, so it takes only to be
+/// more than happens in some seconds.
+const LATELY_MAX: usize = 1_024;
+
 /// A rename line, as a reason to look for a move. Decides nothing.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Hint {
     pub from: RelPath,
     pub to: RelPath,
@@ -49,6 +53,67 @@ pub struct Node {
     children: BTreeMap<Box<[u8]>, Node>,
 }
 
+impl Hint {
+    /// Not after any hint that begins at `path` or below it.
+    #[must_use]
+    pub fn first_from(path: &RelPath) -> Self {
+        Self { from: path.clone(), to: RelPath::root(), into: false }
+    }
+
+    /// What a line says of a move, if it says so.
+    fn of(change: &Change) -> Option<Self> {
+        let to = change.to.as_ref()?;
+        let theirs = !(is_reserved(to) || is_reserved(&change.path));
+        theirs.then(|| Self { from: change.path.clone(), to: to.clone(), into: change.into })
+    }
+}
+
+/// What was read and done a moment ago, for lines that were overtaken by others where a window was cut. The oldest is
+/// forgotten first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lately {
+    hints: VecDeque<Hint>,
+    #[serde(default)]
+    removed: VecDeque<RelPath>,
+    #[serde(default)]
+    left: VecDeque<RelPath>,
+}
+
+/// In which way a path of the destination has lost what the source had there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It is being removed: it may be what a rename took away whose line is still to come.
+    Removed,
+    /// The destination may not have what the source had there: it was owed, or was written and gone before a line said so.
+    Left,
+}
+
+impl Lately {
+    /// A line was read: where a rename led is where a writer writes whose own line is still to come.
+    pub fn read(&mut self, change: &Change) {
+        if let Some(hint) = Hint::of(change) {
+            push(&mut self.hints, hint);
+        }
+    }
+
+    pub fn lose(&mut self, path: &RelPath, how: Gone) {
+        let ring = if how == Gone::Removed { &mut self.removed } else { &mut self.left };
+        push(ring, path.clone());
+    }
+
+    /// Oldest first.
+    pub fn lost(&self, how: Gone) -> impl Iterator<Item = &RelPath> {
+        if how == Gone::Removed { self.removed.iter() } else { self.left.iter() }
+    }
+}
+
+fn push<T>(ring: &mut VecDeque<T>, item: T) {
+    if ring.len() >= LATELY_MAX {
+        ring.pop_front();
+    }
+    ring.push_back(item);
+}
+
 /// What to look at.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -56,6 +121,8 @@ pub struct Names {
     hints: BTreeSet<Hint>,
     nodes: usize,
     texts: HashSet<Arc<str>>,
+    lately: Lately,
+    owed: BTreeSet<RelPath>,
 }
 
 impl Names {
@@ -77,20 +144,41 @@ impl Names {
         self.insert(&change.path, reach, change.op == Op::Write, Some(line.clone()));
         if let Some(to) = &change.to {
             self.insert(to, Reach::Deep, false, Some(line));
-            if !(is_reserved(to) || is_reserved(&change.path)) {
-                self.hints.insert(Hint { from: change.path.clone(), to: to.clone(), into: change.into });
-            }
+            self.hints.extend(Hint::of(change));
         }
     }
 
     /// Names a path that no line of this window gave: what is owed from before.
     pub fn add_deep(&mut self, path: &RelPath) {
+        self.owed.insert(path.clone());
         self.insert(path, Reach::Deep, false, None);
     }
 
     /// Names a file whose content may change, or has changed, without a further line.
     pub fn add_written(&mut self, path: &RelPath) {
         self.insert(path, Reach::Plain, true, None);
+    }
+
+    /// Takes along what was read and done before. It names nothing.
+    pub fn remember(&mut self, lately: Lately) {
+        self.lately = lately;
+    }
+
+    /// What was added by [`Names::add_deep`].
+    #[must_use]
+    pub fn owed(&self) -> &BTreeSet<RelPath> {
+        &self.owed
+    }
+
+    #[must_use]
+    pub fn lately(&self) -> &Lately {
+        &self.lately
+    }
+
+    /// [`Names::hints`], and those that were read before.
+    #[must_use]
+    pub fn known_hints(&self) -> BTreeSet<Hint> {
+        self.hints.iter().chain(&self.lately.hints).cloned().collect()
     }
 
     /// Gives each path in `written` its other names too: a file that was being written when it, or a directory
@@ -391,6 +479,30 @@ mod tests {
         assert_eq!(names.len(), 4);
         names.add(&change("delete a", 9));
         assert_eq!(names.len(), 1);
+    }
+
+    #[test]
+    fn a_rename_that_was_read_before_leads_on_and_is_no_reason_for_a_move() {
+        let mut lately = Lately::default();
+        lately.read(&change("rename a b", 0));
+        lately.read(&change("rename a .syncd/x", 1));
+        let mut names = names("write a/x");
+        names.remember(lately);
+        assert_eq!(names.hints().len(), 0);
+        let routes = crate::moves::Routes::of(&names.known_hints());
+        names.follow_written(|path| routes.forward(path));
+        assert_eq!(names.to_string(), "plain a/x written\nplain b/x written");
+    }
+
+    #[test]
+    fn of_what_was_lost_the_oldest_is_forgotten_first() {
+        let mut lately = Lately::default();
+        let path = |number: usize| RelPath::new(number.to_string()).expect("a path");
+        (0..=LATELY_MAX).for_each(|number| lately.lose(&path(number), Gone::Removed));
+        lately.lose(&path(0), Gone::Left);
+        assert_eq!(lately.lost(Gone::Removed).next(), Some(&path(1)));
+        assert_eq!(lately.lost(Gone::Removed).count(), LATELY_MAX);
+        assert_eq!(lately.lost(Gone::Left).collect::<Vec<_>>(), [&path(0)]);
     }
 
     #[test]

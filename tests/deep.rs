@@ -1,36 +1,18 @@
 //! Paths as deep as stores allow, on a stack as small as the runtime's.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use syncd::apply::{BoxError, Mode, Notebook, Options, Run, Watch};
-use syncd::names::{Line, Names};
-use syncd::publish::Publish;
-use syncd::report::Event;
-use syncd::store::Time;
-use syncd::store::mem::Memory;
+#[path = "common/world.rs"]
+mod world;
+
+use syncd::names::Names;
 use syncd_parsers::{Change, Op, RelPath};
+use world::{World, line, options};
 
 fn deep(levels: usize) -> RelPath {
     RelPath::new(vec!["d"; levels].join("/")).expect("a path")
 }
 
 fn change(op: Op, path: RelPath) -> Change {
-    let log = "log".into();
-    Change { time: chrono::DateTime::UNIX_EPOCH, op, path, to: None, into: false, user: None, log, offset: 0 }
-}
-
-struct Nothing;
-
-impl Notebook for Nothing {
-    fn owe(&self, path: &RelPath, reason: &str, _: Option<&Line>) -> Result<(), BoxError> {
-        Err(format!("{path} is owed: {reason}").into())
-    }
-
-    fn watch(&self, _: &RelPath, _: Watch) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn event(&self, _: &Event<'_>) {}
+    line(op, path, None)
 }
 
 /// As a worker of the runtime has it.
@@ -41,22 +23,13 @@ fn on_a_small_stack(work: impl FnOnce() + Send + 'static) {
 fn settle(change: Change, levels: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
     runtime.block_on(async {
-        let (source, destination) = (Memory::tree(), Memory::tree());
-        source.write(&deep(levels), "deep");
-        let options = Options {
-            mode: Mode::Act,
-            removes: true,
-            deletes_max: None,
-            publish: Publish::default(),
-            interrupted_since: None,
-            fresh: Arc::new(HashSet::new()),
-            compare_all: false,
-            now: || Time(i64::MAX),
-        };
-        let run = Run::new(Arc::new(source), Arc::new(destination.clone()), Arc::new(Nothing), options);
+        let world = World::new();
+        world.source.write(&deep(levels), "deep");
+        let run = world.run(options());
         run.part(Names::of(&[change])).await.expect("applies");
         run.finish().await.expect("applies");
-        assert_eq!(destination.snapshot().len(), levels);
+        assert_eq!(world.notes.owed(), []);
+        assert_eq!(world.destination.snapshot().len(), levels);
     });
 }
 

@@ -1,139 +1,18 @@
 //! What once went wrong, each as the smallest history that shows it.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
-use syncd::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
+#[path = "common/world.rs"]
+mod world;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use syncd::apply::{Mode, Options, Stop, Watch};
 use syncd::checkpoint::{Key, Owed, State, Watched};
-use syncd::job::{Job, Settings, Verified};
-use syncd::names::{Line, Names};
-use syncd::publish::Publish;
-use syncd::report::{Event, Report};
+use syncd::job::{Job, Verified};
+use syncd::names::Names;
 use syncd::store::mem::Memory;
-use syncd::store::{ErrorKind, RESERVED, Time};
-use syncd_parsers::{Change, Op, RelPath};
-
-fn path(text: &str) -> RelPath {
-    RelPath::new(text).expect(text)
-}
-
-/// `OP PATH [TO]`.
-fn change(text: &str) -> Change {
-    let words: Vec<&str> = text.split(' ').collect();
-    let op = match words[0] {
-        "write" => Op::Write,
-        "mkdir" => Op::Mkdir,
-        "rename" => Op::Rename,
-        "delete" => Op::Delete,
-        "attr" => Op::Attr,
-        "rescan" => Op::Rescan,
-        other => panic!("no operation {other}"),
-    };
-    Change {
-        time: chrono::DateTime::UNIX_EPOCH,
-        op,
-        path: path(words[1]),
-        to: words.get(2).map(|to| path(to)),
-        into: false,
-        user: None,
-        log: "log".into(),
-        offset: 0,
-    }
-}
-
-fn names(lines: &[&str]) -> Names {
-    Names::of(&lines.iter().map(|line| change(line)).collect::<Vec<_>>())
-}
-
-#[derive(Default)]
-struct Notes {
-    owed: Mutex<Vec<(RelPath, String)>>,
-    watched: Mutex<Vec<(RelPath, Watch)>>,
-}
-
-impl Notes {
-    fn watches(&self, text: &str) -> bool {
-        self.watched.lock().expect("no panic holds it").iter().any(|(watched, _)| *watched == path(text))
-    }
-}
-
-impl Notebook for Notes {
-    fn owe(&self, path: &RelPath, reason: &str, _: Option<&Line>) -> Result<(), BoxError> {
-        self.owed.lock().expect("no panic holds it").push((path.clone(), reason.to_owned()));
-        Ok(())
-    }
-
-    fn watch(&self, path: &RelPath, watch: Watch) -> Result<(), BoxError> {
-        self.watched.lock().expect("no panic holds it").push((path.clone(), watch));
-        Ok(())
-    }
-
-    fn event(&self, _: &Event<'_>) {}
-}
-
-fn options() -> Options {
-    Options {
-        mode: Mode::Act,
-        removes: true,
-        deletes_max: None,
-        publish: Publish::default(),
-        interrupted_since: None,
-        fresh: Arc::new(HashSet::new()),
-        compare_all: false,
-        now: || Time(i64::MAX),
-    }
-}
-
-struct World {
-    source: Memory,
-    destination: Memory,
-    notes: Arc<Notes>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { source: Memory::tree(), destination: Memory::tree(), notes: Arc::default() }
-    }
-
-    fn run(&self, options: Options) -> Run {
-        let (source, destination) = (Arc::new(self.source.clone()), Arc::new(self.destination.clone()));
-        Run::new(source, destination, self.notes.clone(), options)
-    }
-
-    async fn apply(&self, lines: &[&str], options: Options) -> Result<Report, Stop> {
-        let run = self.run(options);
-        run.part(names(lines)).await?;
-        run.finish().await
-    }
-
-    fn files(store: &Memory) -> BTreeMap<String, String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let all = store.snapshot().into_iter();
-        all.map(|(path, (meta, bytes))| (path.to_string(), if meta.is_dir() { "/".into() } else { text(&bytes) }))
-            .filter(|(path, _)| path != RESERVED && !path.starts_with(".syncd/"))
-            .collect()
-    }
-
-    fn kept_aside(&self) -> usize {
-        let aside = path(".syncd/aside");
-        self.destination.snapshot().keys().filter(|path| path.is_within(&aside) && **path != aside).count()
-    }
-
-    fn assert_equal(&self) {
-        assert_eq!(Self::files(&self.destination), Self::files(&self.source));
-    }
-
-    fn job(&self, dir: &std::path::Path) -> Job {
-        Job {
-            source: Arc::new(self.source.clone()),
-            destination: Arc::new(self.destination.clone()),
-            pair: ("mem:source".into(), "mem:destination".into()),
-            state: Arc::new(State::open(dir).expect("opens")),
-            settings: Settings::default(),
-            events: Arc::new(|_| {}),
-            now: syncd::clock::now,
-        }
-    }
-}
+use syncd::store::{ErrorKind, Time};
+use syncd_parsers::{Change, RelPath};
+use world::{World, change, names, options, path};
 
 fn watched(state: &State) -> Vec<String> {
     state.watched().map(|item| item.expect("reads").0.to_string()).collect()
@@ -346,7 +225,7 @@ async fn nothing_is_deleted_when_the_source_root_is_replaced_during_a_run() {
         None
     });
     let before = World::files(&world.destination);
-    let done = world.apply(&["write a"], options()).await;
+    let done = world.apply(&["delete a"], options()).await;
     assert!(matches!(done, Err(Stop::OtherRoot { .. })));
     assert_eq!(World::files(&world.destination), before);
 }
@@ -523,7 +402,7 @@ async fn a_directory_that_comes_back_while_it_is_listed_is_not_owed() {
     world.destination.write(&path("d/old"), "y");
     world.source.fail_next("list", &path("d"), ErrorKind::NotFound);
     world.apply(&["rescan d"], options()).await.expect("applies");
-    assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    assert_eq!(world.notes.owed(), []);
     world.assert_equal();
 }
 
@@ -551,7 +430,8 @@ async fn a_file_gone_when_asked_whether_it_is_open_is_looked_at_again() {
         })
     });
     world.apply(&["write f"], options()).await.expect("applies");
-    assert_eq!(*world.notes.owed.lock().expect("no panic holds it"), []);
+    assert_eq!(world.notes.owed(), []);
+    world.apply(&["delete f"], options()).await.expect("applies");
     world.assert_equal();
 }
 
@@ -563,5 +443,134 @@ async fn a_twin_that_a_directory_took_the_place_of_is_found_out() {
     world.destination.write(&path("a"), "A");
     world.destination.write(&path("b/x"), "B");
     world.apply(&["rename b/x a", "write b/x/new"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_went_with_the_directory_above_its_old_name_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b/a"), "A");
+    world.destination.write(&path("a/a"), "A");
+    world.destination.write(&path("b/a"), "B");
+    world.apply(&["rename b/a t", "rename a/a b/a", "rename t a/a", "delete a"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_was_renamed_while_another_line_was_applied_is_moved_and_not_lost() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["attr a"], options()).await.expect("applies");
+    assert!(World::files(&world.destination).contains_key("a"), "no line said that it went");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_an_older_delete_took_away_before_its_rename_was_read_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["delete a"], options()).await.expect("applies");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn an_append_that_a_rename_overtook_is_watched_under_the_new_name() {
+    let world = World::new();
+    world.source.write(&path("e/f"), "1");
+    world.destination.write(&path("d/f"), "1");
+    world.source.set_open(&path("e/f"), true);
+    world.apply(&["rename d e"], options()).await.expect("applies");
+    world.apply(&["write d/f"], options()).await.expect("applies");
+    assert!(world.notes.watches("e/f"), "its close will have no line");
+}
+
+#[tokio::test]
+async fn an_append_whose_rename_is_read_in_the_next_window_is_watched_under_the_new_name() {
+    let world = World::new();
+    world.source.write(&path("e/f"), "1");
+    world.destination.write(&path("d/f"), "1");
+    world.source.set_open(&path("e/f"), true);
+    world.apply(&["write d/f"], options()).await.expect("applies");
+    world.apply(&["rename d e"], options()).await.expect("applies");
+    assert!(world.notes.watches("e/f"), "its close will have no line");
+}
+
+#[tokio::test]
+async fn an_open_file_whose_directory_was_renamed_is_moved_when_that_is_read() {
+    let world = World::new();
+    for n in 0..4 {
+        world.source.write(&path(&format!("e/{n}")), "1");
+        world.destination.write(&path(&format!("d/{n}")), "1");
+    }
+    world.destination.reset_calls();
+    world.apply(&["write d/0"], options()).await.expect("applies");
+    world.apply(&["rename d e"], options()).await.expect("applies");
+    assert_eq!(world.destination.calls().put, 0, "moved, not copied");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_fresh_file_below_a_directory_that_could_not_be_looked_at_stays_fresh() {
+    let world = World::new();
+    world.source.write(&path("d/f"), "B");
+    world.destination.write(&path("d/f"), "A");
+    world.source.fail_next("lookup", &path("d"), ErrorKind::PermissionDenied);
+    let options = Options { fresh: Arc::new(HashSet::from([path("d/f")])), ..options() };
+    world.apply(&["write d/f"], options).await.expect("applies");
+    assert!(world.notes.is_fresh("d/f"), "size and time will still prove nothing");
+}
+
+/// A job whose source has imported this, and where its log goes.
+async fn imported(world: &World, dir: &std::path::Path) -> (Job, Memory, Memory) {
+    let job = world.job(dir);
+    job.import(Some(Vec::new())).await.expect("imports");
+    (job, Memory::tree(), Memory::tree())
+}
+
+#[tokio::test]
+async fn a_job_remembers_renames_for_an_append_that_is_read_in_a_later_window() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("d/f"), "1");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.set_open(&path("e/f"), true);
+    world.source.move_over(&path("d"), &path("e"));
+    window(&job, &logs, &change_log, &["rename d e"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert_eq!(watched(&job.state), [""; 0]);
+    window(&job, &logs, &change_log, &["append d/f"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    assert_eq!(watched(&job.state), ["e/f"]);
+}
+
+#[tokio::test]
+async fn a_job_remembers_what_it_removed_for_a_rename_that_is_read_in_a_later_window() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("a"), "A");
+    world.source.write(&path("b"), "B");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.move_over(&path("a"), &path("b"));
+    window(&job, &logs, &change_log, &["delete a"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    window(&job, &logs, &change_log, &["rename a b"]).await;
+    job.apply(&change_log, Mode::Act).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_that_was_owed_before_it_was_renamed_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("b"), "B");
+    let mut names = names(&["rename a b"]);
+    names.add_deep(&path("a")); // it was never copied
+    let run = world.run(options());
+    run.part(names).await.expect("applies");
+    run.finish().await.expect("applies");
     world.assert_equal();
 }

@@ -229,9 +229,11 @@ async fn s8_an_open_file_below_an_owed_path_is_watched_too() {
 
 // No unproven delete
 
-/// What is removed was named by the log or by a verification, and the source has just answered "not found" for it, asked
-/// for by its own name. What a listing lacks is a question, not an answer; in a flat source each key is asked for. (What a
-/// listing hides and no line names is not found either: it comes with a line of its own.)
+/// What is removed was named, itself or from above, by a line that says that something went there, or by a verification,
+/// and the source has just answered "not found" for it, asked for by its own name. What is gone and was named for another
+/// reason waits for the line of its going. What a listing lacks is a question, not an answer; in a flat source, where a
+/// directory goes without a line, each key is asked for. (What a listing hides and no line names is not found either: it
+/// comes with a line of its own.)
 #[tokio::test]
 async fn s9_what_a_listing_hides_is_not_deleted() {
     for source in [Memory::tree(), Memory::flat()] {
@@ -248,6 +250,13 @@ async fn s9_what_a_listing_hides_is_not_deleted() {
         story.apply_all().await;
         story.assert_holds("a/\na/b/\na/b/z three");
     }
+    let story = Story::of("write a/x one\nwrite b two").await;
+    story.acts("delete a");
+    story.logs("chmod a 700\nwrite a/x one");
+    story.apply().await;
+    story.assert_holds("a/\na/x one\nb two");
+    story.logs("delete a");
+    story.apply_all().await;
 }
 
 /// In a flat source a key can live on below a key that is an object, or below a prefix that no listing shows.

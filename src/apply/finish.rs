@@ -3,7 +3,7 @@
 
 use super::walk::Pair;
 use super::{PutOff, Shared, Stop, Watch, lock};
-use crate::names::Line;
+use crate::names::{Gone, Line};
 use crate::report::{Did, add};
 use crate::store::{Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
@@ -30,6 +30,7 @@ struct Late {
 struct Publication {
     why: Option<Line>,
     distrust: bool,
+    went: bool,
 }
 
 /// A removal that still has to be proven.
@@ -64,6 +65,7 @@ impl Shared {
             self.clone().settle_late(late).await?;
         }
         self.owe_put_off()?;
+        self.note_left()?;
         self.remove_aside().await?;
         self.set_dir_times().await?;
         self.check_root().await?;
@@ -93,8 +95,8 @@ impl Shared {
         let mut late = Late::default();
         for item in lock(&self.put_off).drain()? {
             match item? {
-                PutOff::Publish { rank, path, why, distrust } => {
-                    late.publishes.entry(rank).or_default().insert(path, Publication { why, distrust });
+                PutOff::Publish { rank, path, why, distrust, went } => {
+                    late.publishes.entry(rank).or_default().insert(path, Publication { why, distrust, went });
                 }
                 PutOff::Remove { path, why } => drop(late.removals.insert(path, why)),
             }
@@ -113,6 +115,11 @@ impl Shared {
         Ok(())
     }
 
+    fn note_left(&self) -> Result<(), Stop> {
+        let left: Vec<RelPath> = std::mem::take(&mut *lock(&self.left)).into_iter().collect();
+        self.lose(&left, Gone::Left)
+    }
+
     async fn publish(self: &Arc<Self>, files: BTreeMap<RelPath, Publication>) -> Result<(), Stop> {
         let each = futures::stream::iter(files).map(|(path, publication)| self.clone().settle_again(path, publication));
         each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
@@ -122,14 +129,14 @@ impl Shared {
         let mut postponed: BTreeMap<RelPath, Option<Line>> =
             lock(&renamed.postponed).drain()?.collect::<Result<_, _>>()?;
         keep_topmost(&mut postponed);
-        let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false });
+        let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false, went: true });
         let each = futures::stream::iter(postponed).map(again);
         each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
     }
 
     /// Looks at a path afresh and settles it with all below.
     async fn settle_again(self: Arc<Self>, path: RelPath, publication: Publication) -> Result<(), Stop> {
-        let Publication { why, distrust } = publication;
+        let Publication { why, distrust, went } = publication;
         let Some(pair) = self.look_at_both(&path).await? else {
             return if distrust { self.watch(&path, Watch::Fresh, why.as_ref()) } else { Ok(()) };
         };
@@ -137,7 +144,7 @@ impl Shared {
             return Ok(());
         }
         self.touched(&path);
-        let place = super::walk::Place { distrust, ..Self::place(path, why) };
+        let place = super::walk::Place { distrust, went, ..Self::place(path, why) };
         self.clone().deep(place, pair).await.map(drop)
     }
 
@@ -149,6 +156,7 @@ impl Shared {
             written: Arc::default(),
             renamed: Arc::new(renamed),
             below_rename: false,
+            went: true,
             distrust: false,
         }
     }
@@ -230,10 +238,15 @@ impl Shared {
             let proven = some.map(|removal| self.clone().prove(removal)).buffer_unordered(REMOVALS_MAX);
             let proven: Vec<Removal> = proven.try_filter_map(|proven| async { Ok(proven) }).try_collect().await?;
             self.check_root().await?;
+            self.lose(&proven.iter().map(|removal| removal.path.clone()).collect::<Vec<_>>(), Gone::Removed)?;
             let each = futures::stream::iter(proven).map(|removal| self.remove_one(removal));
             each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await?;
         }
         Ok(())
+    }
+
+    fn lose(&self, paths: &[RelPath], how: Gone) -> Result<(), Stop> {
+        if paths.is_empty() || !self.acts() { Ok(()) } else { self.notebook.lose(paths, how).map_err(Stop::Notebook) }
     }
 
     /// The removal, if the source just answered that nothing is there; what is there is settled instead.
@@ -263,14 +276,14 @@ impl Shared {
     /// path is owed.
     pub(super) async fn clear(&self, place: &super::walk::Place, there: &Meta) -> Result<bool, Stop> {
         let (path, why) = (&place.path, place.line());
-        if place.below_rename {
-            self.see_twins(path, path.name(), &place.renamed).await;
-        }
+        self.see_lost_twins(place).await;
         let files = match self.count_files(path, there).await {
             Ok(files) => files,
             Err(error) => return self.owe_error(path, error, why).await.map(|()| false),
         };
         self.allow(files)?;
+        self.lose(std::slice::from_ref(path), Gone::Removed)?;
+        lock(&self.lately).lose(path, Gone::Removed);
         self.remove_proven(path, there, files, why).await
     }
 

@@ -46,18 +46,20 @@ impl Shared {
             match self.look_at_both(path).await? {
                 None => return Ok(false),
                 Some(again) if again.source.as_ref().is_some_and(|meta| !meta.is_dir()) => pair = again,
-                Some(again) => return self.became_other(&leaf.place, again),
+                Some(again) => return self.became_other(&leaf, again),
             }
         }
         self.watch(path, Watch::Busy, leaf.place.line()).map(|()| false)
     }
 
-    /// Gone, or a directory by now: a line says so, or will. What is gone is removed with the deletes; a directory is
-    /// left to its own name.
-    fn became_other(&self, place: &Place, pair: Pair) -> Result<bool, Stop> {
+    /// Gone, or a directory by now: a line says so, or will. A directory is left to its own name.
+    fn became_other(&self, leaf: &Leaf, pair: Pair) -> Result<bool, Stop> {
+        let Leaf { place, written } = leaf;
         match pair.source {
-            None if pair.destination.is_some() => self.remove_later(&place.path, place.line())?,
-            None => {}
+            None => {
+                let written = written.then(|| place.path.clone());
+                self.gone(place, written.into_iter().collect(), pair.destination.is_some())?;
+            }
             Some(_) => self.watch(&place.path, Watch::Busy, place.line())?,
         }
         Ok(false)
@@ -137,7 +139,8 @@ impl Shared {
         if let Some(rank) = self.options.publish.rank(path)
             && !self.finishing.load(Ordering::SeqCst)
         {
-            self.put_off(PutOff::Publish { rank, path: path.clone(), why: why.cloned(), distrust })?;
+            let (path, why, went) = (path.clone(), why.cloned(), leaf.place.went);
+            self.put_off(PutOff::Publish { rank, path, why, distrust, went })?;
             return Ok(Tried::Settled { acted: false });
         }
         let looked = (self.options.now)();

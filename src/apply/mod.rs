@@ -6,8 +6,8 @@ mod finish;
 mod leaf;
 mod walk;
 
-use crate::moves::{self, Moved, Routes, Twins};
-use crate::names::Names;
+use crate::moves::{self, Move, Moved, Routes, Twins};
+use crate::names::{Gone, Hint, Lately, Names};
 use crate::publish::Publish;
 use crate::report::{Did, Event, Report, Tally, add};
 use crate::spool::Spool;
@@ -82,6 +82,14 @@ pub trait Notebook: Send + Sync {
     ///
     /// As for [`Notebook::owe`].
     fn watch(&self, path: &RelPath, reason: Watch) -> Result<(), BoxError>;
+
+    /// The source has nothing at these paths any more. A rename that took it elsewhere may be read later, and then size and time
+    /// say nothing about where it went. Called before anything is removed.
+    ///
+    /// # Errors
+    ///
+    /// It could not be noted durably: nothing must be removed.
+    fn lose(&self, paths: &[RelPath], how: Gone) -> Result<(), BoxError>;
 
     /// Something was done, or would be.
     fn event(&self, event: &Event<'_>);
@@ -170,6 +178,10 @@ struct Shared {
     /// Written files that the source no longer has under this name, though the destination does: a rename in a later
     /// part may say where they went.
     carried: Mutex<Vec<RelPath>>,
+    /// What was lost in this run, while renames are still read.
+    lately: Mutex<Lately>,
+    /// See [`Gone::Left`].
+    left: Mutex<BTreeSet<RelPath>>,
     /// The written files that the part names: of those below a path that is owed nobody asked whether they are open.
     written: Mutex<Arc<BTreeSet<RelPath>>>,
     /// Where the part's renames lead from and to.
@@ -194,6 +206,8 @@ enum PutOff {
         why: Option<Line>,
         /// Size and time say that the destination has it already, and they are wrong.
         distrust: bool,
+        /// See [`walk::Place`].
+        went: bool,
     },
 }
 
@@ -221,6 +235,8 @@ impl Run {
                 adopted: AtomicBool::new(false),
                 allowed_files: AtomicU64::new(0),
                 carried: Mutex::default(),
+                lately: Mutex::default(),
+                left: Mutex::default(),
                 written: Mutex::default(),
                 ends: Mutex::default(),
                 fresh: Mutex::default(),
@@ -249,7 +265,7 @@ impl Run {
             names.add_written(&path);
         }
         shared.check_root().await?;
-        let routes = Routes::of(names.hints());
+        let routes = Routes::of(&names.known_hints());
         names.follow_written(|path| routes.forward(path));
         *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
         let renamed = Arc::new(Renamed::of(&names));
@@ -259,7 +275,9 @@ impl Run {
         if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
             lock(&renamed.twins).doubt_all(); // nobody knows what the run before moved where
         }
-        self.do_moves(&names).await;
+        names.owed().iter().filter(|path| !path.is_root()).for_each(|path| shared.leave(path));
+        let moved = self.do_moves(&names).await;
+        shared.doubt_removed(&names, &moved);
         shared.clone().walk(&names, &renamed).await?;
         self.check_twins(&renamed).await?;
         shared.clone().settle_postponed(&renamed).await
@@ -294,20 +312,21 @@ impl Run {
         }
     }
 
-    async fn do_moves(&self, names: &Names) {
+    async fn do_moves(&self, names: &Names) -> Vec<Move> {
         let shared = &self.shared;
         if shared.options.mode == Mode::Look || names.hints().is_empty() {
-            return;
+            return Vec::new();
         }
         let numbers = lock(&shared.aside).iter().map(moves::Aside::number).max().map_or(0, |last| last + 1);
         let Moved { moves, aside } =
             moves::perform(&*shared.source, &*shared.destination, names.hints(), numbers).await;
-        for step in moves {
+        for step in &moves {
             add(&shared.tally.moved_paths, 1);
             let why = names.root().find(&step.to).and_then(|node| node.line());
-            shared.tell(&step.to, Did::Move { from: step.from }, why.map(|line| &**line));
+            shared.tell(&step.to, Did::Move { from: step.from.clone() }, why.map(|line| &**line));
         }
         lock(&shared.aside).extend(aside);
+        moves
     }
 
     /// Looks again at what was taken for equal below renamed names, where a twin makes that doubtful. A run that only looks
@@ -329,6 +348,26 @@ impl Run {
 fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
     let further = paths.iter().flat_map(|path| routes.forward(path));
     paths.iter().cloned().chain(further).collect()
+}
+
+/// Where the renames say that something went which was lost here before they were read, unless the destination held
+/// something there again and it was moved.
+fn lost_then_renamed<'a>(
+    lost: impl Iterator<Item = &'a RelPath>,
+    hints: &BTreeSet<Hint>,
+    moved: &[Move],
+) -> Vec<RelPath> {
+    let routes = Routes::of(hints);
+    let mut doubtful = Vec::new();
+    for lost in lost {
+        let below = hints.range(Hint::first_from(lost)..).map(|hint| &hint.from);
+        let from = std::iter::once(lost).chain(below.take_while(|from| from.is_within(lost)));
+        let again = moved.iter().filter(|step| step.from.is_within(lost) || lost.is_within(&step.from));
+        let again: Vec<&RelPath> = again.map(|step| &step.to).collect();
+        let to = from.flat_map(|from| routes.forward(from));
+        doubtful.extend(to.filter(|to| !again.iter().any(|again| to.is_within(again))));
+    }
+    doubtful
 }
 
 /// The ends of a part's renames, and the files seen below them.
@@ -367,6 +406,7 @@ impl Shared {
 
     fn owe(&self, path: &RelPath, reason: &str, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.owed_paths, 1);
+        self.leave(path);
         self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
         let written = lock(&self.written).clone();
         let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
@@ -391,6 +431,10 @@ impl Shared {
 
     fn watch(&self, path: &RelPath, reason: Watch, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.watched_files, 1);
+        let reason = match reason {
+            Watch::Busy | Watch::Unseen if self.is_fresh(path) => Watch::Fresh, // which it still is
+            reason => reason,
+        };
         self.notebook.watch(path, reason).map_err(Stop::Notebook)?;
         let words = match reason {
             Watch::Open => "a writer has it open",
@@ -400,6 +444,27 @@ impl Shared {
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
+    }
+
+    /// What a rename put in the place of something equal by size and time, while the destination lost what was renamed, cannot
+    /// be told from what was there.
+    fn doubt_removed(&self, names: &Names, moved: &[Move]) {
+        if names.hints().is_empty() {
+            return;
+        }
+        let now = lock(&self.lately).clone();
+        let lost = |how| names.lately().lost(how).chain(now.lost(how));
+        let removed = lost_then_renamed(lost(Gone::Removed), names.hints(), moved);
+        let left = lost_then_renamed(lost(Gone::Left), names.hints(), &[]);
+        let doubtful: Vec<RelPath> = removed.into_iter().chain(left).collect();
+        if !doubtful.is_empty() {
+            let mut fresh = lock(&self.fresh);
+            *fresh = Arc::new(fresh.iter().cloned().chain(doubtful).collect());
+        }
+    }
+
+    fn leave(&self, path: &RelPath) {
+        lock(&self.lately).lose(path, Gone::Left);
     }
 
     /// Size and time prove nothing about the path, or about what is above it.

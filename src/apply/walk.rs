@@ -47,6 +47,8 @@ pub(super) struct Place {
     pub renamed: Arc<Renamed>,
     /// At or below an end of a rename.
     pub below_rename: bool,
+    /// At or below a deep name: a line said that something went here, or nobody asked for lines.
+    pub went: bool,
     /// Size and time are known to prove nothing here.
     pub distrust: bool,
 }
@@ -79,6 +81,7 @@ impl Shared {
             written: Arc::default(),
             renamed: renamed.clone(),
             below_rename: renamed.ends.contains(&RelPath::root()),
+            went: false,
             distrust: false,
         };
         let pair = self.look_at_roots().await?;
@@ -104,9 +107,15 @@ impl Shared {
         let crew = Crew::of(&self.files);
         for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
-            let written = Arc::default();
-            let place =
-                Place { path, why: None, written, renamed: renamed.clone(), below_rename: true, distrust: false };
+            let place = Place {
+                path,
+                why: None,
+                written: Arc::default(),
+                renamed: renamed.clone(),
+                below_rename: true,
+                went: true,
+                distrust: false,
+            };
             crew.spawn(self.clone().deep(place, pair)).await?;
         }
         crew.done().await.map(drop)
@@ -148,6 +157,7 @@ impl Shared {
         place.why = node.line().cloned().or(place.why);
         if node.is_deep() {
             place.written = Arc::new(written_below(&place.path, node));
+            place.went = true;
             let shared = self.clone();
             crew.spawn(async move { shared.deep_named(place, pair).await }).await?;
             return Ok(Vec::new());
@@ -162,11 +172,21 @@ impl Shared {
     /// The source has nothing here, and so nothing below: one look answers for all names there.
     fn absent(&self, place: &Place, node: &Node, pair: &Pair) -> Result<(), Stop> {
         add(&self.tally.settled_paths, 1);
-        if pair.destination.is_some() {
-            lock(&self.carried).extend(written_below(&place.path, node));
-            self.remove_later(&place.path, place.line())?;
+        self.gone(place, written_below(&place.path, node), pair.destination.is_some())
+    }
+
+    /// The source has nothing here any more. What goes has a line that names it with everything below, and only with that
+    /// line it is removed: it may be a rename, which still needs it. (In a flat store a directory goes without a line.)
+    pub(super) fn gone(&self, place: &Place, written: BTreeSet<RelPath>, held: bool) -> Result<(), Stop> {
+        let waits = !place.went && self.source.capabilities().tree;
+        if waits {
+            written.iter().for_each(|path| self.leave(path));
+            lock(&self.left).extend(written.iter().cloned());
         }
-        Ok(())
+        if held {
+            lock(&self.carried).extend(written);
+        }
+        if held && !waits { self.remove_later(&place.path, place.line()) } else { Ok(()) }
     }
 
     pub(super) fn remove_later(&self, path: &RelPath, why: Option<&Line>) -> Result<(), Stop> {
@@ -317,13 +337,11 @@ impl Shared {
                 None => {
                     add(&self.tally.settled_paths, 1);
                     if pair.destination.is_some() {
-                        if place.below_rename {
-                            self.see_twins(&place.path, place.path.name(), &place.renamed).await;
-                        }
-                        lock(&self.carried).extend(place.written.iter().cloned());
-                        self.remove_later(&place.path, place.line())?;
+                        self.see_lost_twins(&place).await;
                     }
-                    Ok(false)
+                    let below = place.written.range(place.path.clone()..).cloned();
+                    let written = below.take_while(|path| path.is_within(&place.path)).collect();
+                    self.gone(&place, written, pair.destination.is_some()).map(|()| false)
                 }
             }
         }
@@ -494,6 +512,18 @@ impl Shared {
                 Ok(Entry::Made(Made { existed: false, acted: true }))
             }
             Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| Entry::Owed),
+        }
+    }
+
+    /// What is about to go at the destination may be the twin of what takes its name: all of it below a renamed name, and above
+    /// renamed names what is below those.
+    pub(super) async fn see_lost_twins(&self, place: &Place) {
+        let Place { path, renamed, .. } = place;
+        if place.below_rename {
+            return self.see_twins(path, path.name(), renamed).await;
+        }
+        for end in renamed.ends.range(path.clone()..).take_while(|end| end.is_within(path)) {
+            self.see_twins(end, end.name(), renamed).await;
         }
     }
 
