@@ -32,13 +32,7 @@ fn main() {
             Err(reason) => return println!("not measured: {reason}"),
         };
         import_beside_distcp(&cluster).await;
-        for (what, renames) in [
-            ("a directory renamed", vec![("/log", "/moved")]),
-            ("a log rotation", vec![("/log", "/log.1")]),
-            ("a table swap", vec![("/log", "/log_old"), ("/log_new", "/log")]),
-        ] {
-            moved(&cluster, what, &renames).await;
-        }
+        moves(&cluster).await;
     });
 }
 
@@ -83,25 +77,31 @@ fn timed(command: &mut Command) -> f64 {
     began.elapsed().as_secs_f64()
 }
 
-/// Copies 10^5 files once, renames at the source, and applies the window that says so.
-async fn moved(cluster: &Hdfs, what: &str, renames: &[(&str, &str)]) {
-    let root = format!("/moved{}", renames.len() + what.len());
-    fill(cluster, &root, "/log", MOVED_FILES).await;
-    fill(cluster, &root, "/log_new", 1_000).await;
+/// Copies 10^5 files once, and then three times renames at the source and applies the window that says so.
+async fn moves(cluster: &Hdfs) {
+    fill(cluster, "/moves", "/log", MOVED_FILES).await;
+    fill(cluster, "/moves", "/next", 1_000).await;
     let temp = tempfile::tempdir().expect("a folder");
-    let (job, logs) = job(cluster, &root, temp.path());
+    let (job, logs) = job(cluster, "/moves", temp.path());
     let positions = syncd::tail::positions(&*logs.logs).await.expect("reads the log");
     job.import(Some(positions)).await.expect("imports");
+    pass(&job, &logs).await;
+
     let client = hdfs_native::ClientBuilder::new().with_url(&cluster.uri).build().expect("a client");
-    for (from, to) in renames {
-        client.rename(&format!("{root}{from}"), &format!("{root}{to}"), false).await.expect("renames");
-    }
-    if what == "a log rotation" {
-        client.mkdirs(&format!("{root}/log"), 0o755, true).await.expect("makes a directory");
-    }
+    let rename = async |from, to| client.rename(from, to, false).await.expect("renames");
+    rename("/moves/log", "/moves/moved").await;
+    applied(&job, &logs, "a directory renamed").await;
+    rename("/moves/moved", "/moves/moved.1").await;
+    client.mkdirs("/moves/moved", 0o755, true).await.expect("makes a directory");
+    applied(&job, &logs, "a log rotation").await;
+    rename("/moves/moved.1", "/moves/old").await;
+    rename("/moves/next", "/moves/moved.1").await;
+    applied(&job, &logs, "a table swap").await;
+}
+
+async fn applied(job: &Job, logs: &Logs, what: &str) {
     let began = Instant::now();
-    let report = pass(&job, &logs).await;
-    let Report { copied_bytes, compared_bytes, moved_paths, .. } = report;
+    let Report { copied_bytes, compared_bytes, moved_paths, .. } = pass(job, logs).await;
     println!(
         "{what} ({MOVED_FILES} files of 4 KiB), HDFS to local: {:.1} s, {copied_bytes} bytes copied, {compared_bytes} compared, {moved_paths} moved",
         began.elapsed().as_secs_f64()
