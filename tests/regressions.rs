@@ -574,3 +574,27 @@ async fn a_twin_that_was_owed_before_it_was_renamed_is_found_out() {
     run.finish().await.expect("applies");
     world.assert_equal();
 }
+
+#[tokio::test]
+async fn a_hidden_key_that_was_written_below_a_deep_name_is_found() {
+    let world = World { source: Memory::flat(), ..World::new() };
+    world.source.write(&path("a/b/c"), "1");
+    world.source.hide_from_list(&path("a/b/c"));
+    world.apply(&["delete a", "write a/b/c"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_twin_copied_on_the_second_look_leaves_the_time_of_its_directory_right() {
+    let world = World::new();
+    world.source.write(&path("d/b"), "A");
+    world.destination.write(&path("d/b"), "B");
+    world.destination.write(&path("a"), "A");
+    world.source.set_clock(Time(7));
+    world.source.write(&path("d/c"), "c"); // gives the directory a time of its own
+    world.destination.set_clock(Time(9));
+    world.apply(&["rescan d", "rename t d/b", "delete a", "rename a t"], options()).await.expect("applies");
+    let time = |store: &Memory| store.peek(&path("d")).and_then(|meta| meta.mtime);
+    assert_eq!(time(&world.destination), time(&world.source));
+    world.assert_equal();
+}

@@ -162,7 +162,7 @@ impl Shared {
     }
 
     /// The parent's time changes with what is done below it: it is set at the end.
-    fn touched(&self, path: &RelPath) {
+    pub(super) fn touched(&self, path: &RelPath) {
         path.parent().iter().for_each(|parent| self.dir_time_later(parent));
     }
 

@@ -107,6 +107,7 @@ impl Shared {
         let crew = Crew::of(&self.files);
         for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
+            self.touched(&path);
             let place = Place {
                 path,
                 why: None,
@@ -158,6 +159,9 @@ impl Shared {
         if node.is_deep() {
             place.written = Arc::new(written_below(&place.path, node));
             place.went = true;
+            if !self.source.capabilities().tree && node.children().len() > 0 {
+                return self.visit_hidden(place, node, pair).await;
+            }
             let shared = self.clone();
             crew.spawn(async move { shared.deep_named(place, pair).await }).await?;
             return Ok(Vec::new());
@@ -166,6 +170,20 @@ impl Shared {
             None => self.absent(&place, node, &pair).map(|()| Vec::new()),
             Some(source) if source.is_dir() => self.visit_dir(place, node, pair).await,
             Some(_) => self.visit_file(place, node, pair, crew).await.map(|()| Vec::new()),
+        }
+    }
+
+    /// What a listing of a flat store hides is found only by its name: below a deep name, what was written is asked for too.
+    async fn visit_hidden<'a>(
+        self: &Arc<Self>,
+        place: Place,
+        node: &'a Node,
+        pair: Pair,
+    ) -> Result<Vec<Visit<'a>>, Stop> {
+        self.clone().deep_named(place.clone(), pair).await?;
+        match self.look_at_both(&place.path).await? {
+            Some(pair) if pair.source.as_ref().is_some_and(Meta::is_dir) => self.visit_dir(place, node, pair).await,
+            _ => Ok(Vec::new()),
         }
     }
 
