@@ -598,3 +598,13 @@ async fn a_twin_copied_on_the_second_look_leaves_the_time_of_its_directory_right
     assert_eq!(time(&world.destination), time(&world.source));
     world.assert_equal();
 }
+
+#[tokio::test]
+async fn a_twin_is_found_out_though_what_was_above_its_old_name_is_gone_without_a_line_yet() {
+    let world = World::new();
+    world.source.write(&path("a/f"), "A");
+    world.destination.write(&path("d/e/f"), "A");
+    world.destination.write(&path("a/f"), "B");
+    world.apply(&["delete a", "rename d/e a"], options()).await.expect("applies");
+    assert_eq!(World::files(&world.destination)["a/f"], "A");
+}

@@ -167,7 +167,7 @@ impl Shared {
             return Ok(Vec::new());
         }
         match &pair.source {
-            None => self.absent(&place, node, &pair).map(|()| Vec::new()),
+            None => self.absent(&place, node, &pair).await.map(|()| Vec::new()),
             Some(source) if source.is_dir() => self.visit_dir(place, node, pair).await,
             Some(_) => self.visit_file(place, node, pair, crew).await.map(|()| Vec::new()),
         }
@@ -188,8 +188,11 @@ impl Shared {
     }
 
     /// The source has nothing here, and so nothing below: one look answers for all names there.
-    fn absent(&self, place: &Place, node: &Node, pair: &Pair) -> Result<(), Stop> {
+    async fn absent(&self, place: &Place, node: &Node, pair: &Pair) -> Result<(), Stop> {
         add(&self.tally.settled_paths, 1);
+        if pair.destination.is_some() {
+            self.see_lost_twins(place).await;
+        }
         self.gone(place, written_below(&place.path, node), pair.destination.is_some())
     }
 
