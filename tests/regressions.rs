@@ -608,3 +608,19 @@ async fn a_twin_is_found_out_though_what_was_above_its_old_name_is_gone_without_
     world.apply(&["delete a", "rename d/e a"], options()).await.expect("applies");
     assert_eq!(World::files(&world.destination)["a/f"], "A");
 }
+
+#[tokio::test]
+async fn a_file_copied_fresh_stays_so_where_a_later_look_above_it_fails() {
+    let world = World::new();
+    world.source.set_clock(Time(0));
+    world.source.write(&path("d/f"), "A");
+    let mut copied = false;
+    world.destination.on_call(move |op, at| {
+        copied |= op == "put";
+        (copied && op == "lookup" && *at == path("d")).then_some(ErrorKind::PermissionDenied)
+    });
+    world.apply(&["write d/f"], Options { now: || Time(1), ..options() }).await.expect("applies");
+    assert_eq!(world.notes.owed().len(), 1);
+    let watched = world.notes.watched.lock().expect("no panic holds it").clone();
+    assert!(watched.iter().all(|(_, watch)| *watch == Watch::Fresh) && !watched.is_empty(), "{watched:?}");
+}

@@ -188,6 +188,8 @@ struct Shared {
     ends: Mutex<Arc<BTreeSet<RelPath>>>,
     /// `Options::fresh`, and where the part's renames may have taken them.
     fresh: Mutex<Arc<HashSet<RelPath>>>,
+    /// Files that this run has put on the watch list as fresh, which they stay whatever else is found about them.
+    copied_fresh: Mutex<HashSet<RelPath>>,
     /// The identity of the source root when the run began.
     root: OnceCell<String>,
     /// Set while what was put off is done.
@@ -240,6 +242,7 @@ impl Run {
                 written: Mutex::default(),
                 ends: Mutex::default(),
                 fresh: Mutex::default(),
+                copied_fresh: Mutex::default(),
                 root: OnceCell::new(),
                 finishing: AtomicBool::new(false),
             }),
@@ -432,9 +435,14 @@ impl Shared {
     fn watch(&self, path: &RelPath, reason: Watch, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.watched_files, 1);
         let reason = match reason {
-            Watch::Busy | Watch::Unseen if self.is_fresh(path) => Watch::Fresh, // which it still is
+            Watch::Busy | Watch::Unseen if self.is_fresh(path) || lock(&self.copied_fresh).contains(path) => {
+                Watch::Fresh
+            }
             reason => reason,
         };
+        if reason == Watch::Fresh {
+            lock(&self.copied_fresh).insert(path.clone());
+        }
         self.notebook.watch(path, reason).map_err(Stop::Notebook)?;
         let words = match reason {
             Watch::Open => "a writer has it open",
