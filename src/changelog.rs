@@ -5,6 +5,7 @@
 mod lines;
 mod make;
 mod manifest;
+mod memory;
 mod read;
 mod spool;
 
@@ -14,7 +15,9 @@ pub use read::{Applied, after, chain, changes, manifest};
 
 use crate::store::StoreError;
 use crate::tail::TailError;
+use crate::zone::Zone;
 use std::fmt;
+use syncd_parsers::detect::{Known, Undetected};
 
 /// Why there is no window, or no trust in one.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +32,23 @@ pub enum ChangelogError {
     NoLogs,
     #[error("none of the {files} files in the log directory has a whole line yet")]
     NoLines { files: usize },
-    #[error("the format of the audit logs is not known: name it with --dialect")]
-    UnknownDialect,
+    #[error("{log} {why}; if that is an audit log, name its dialect with --dialect, else keep it elsewhere")]
+    NoDialect { log: String, why: Undetected },
+    #[error(
+        "{one} is of the dialect {first}, {log} of {second}: keep them in directories of their own, or name one with --dialect"
+    )]
+    TwoDialects { one: String, first: &'static str, log: String, second: &'static str },
+    #[error(
+        "the windows before are of the dialect {name}, which is not known here: name another with --dialect; known are {}",
+        Known
+    )]
+    OtherDialect { name: String },
+    #[error(
+        "logs of the dialect {dialect} carry their times in UTC: leave --log-timezone {given} out, or name another --dialect"
+    )]
+    ZoneOfUtc { dialect: &'static str, given: Zone },
+    #[error("{log} is of the dialect {likely}, not {dialect}: name it with --dialect {likely}, or keep it elsewhere")]
+    OtherLog { log: String, dialect: &'static str, likely: &'static str },
     #[error(transparent)]
     MostlyBad(Box<MostlyBad>),
     #[error(
@@ -50,7 +68,7 @@ pub enum ChangelogError {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{bad} of {lines} lines of {log} are not of the dialect {dialect}; the first at byte {offset}, column {column}: \
-     expected {expected}{}", hint(likely.as_deref())
+     expected {expected}, there is {text:?}{}", hint(likely.as_deref())
 )]
 pub struct MostlyBad {
     pub log: String,
@@ -61,7 +79,9 @@ pub struct MostlyBad {
     pub offset: u64,
     pub column: usize,
     pub expected: String,
-    /// The dialect that the first of the bad lines looks like.
+    /// The beginning of that line.
+    pub text: String,
+    /// The dialect that the file looks like.
     pub likely: Option<String>,
 }
 

@@ -37,6 +37,12 @@ pub enum Key {
     LogSince,
     /// The last renames that were read, and the last paths that were removed.
     Lately,
+    /// What is known of lines that were lost.
+    Ledger,
+    /// What a verification found that nobody explained yet.
+    Findings,
+    /// When a line last made a run look at everything, and whether one asks for it again.
+    FullLook,
 }
 
 impl Key {
@@ -52,6 +58,9 @@ impl Key {
             Self::Seen => "seen",
             Self::LogSince => "log_since",
             Self::Lately => "lately",
+            Self::Ledger => "ledger",
+            Self::Findings => "findings",
+            Self::FullLook => "full_look",
         }
     }
 }

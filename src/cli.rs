@@ -85,7 +85,8 @@ async fn command(command: Command, output: &mut Output) -> anyhow::Result<Exit> 
         Command::Apply(args) => {
             let mode = if args.dry_run { Mode::Look } else { Mode::Act };
             let tell = if args.explain { Tell::Lines } else { Tell::Nothing };
-            let job = job(&args.pair, args.deletes.as_deref(), tell, output).await?;
+            let mut job = job(&args.pair, args.deletes.as_deref(), tell, output).await?;
+            job.settings.names_max = config::names_max(args.memory.as_deref())?;
             config::check_outside(&args.pair, "--change-log-dir", &args.change_log_dir)?;
             let change_log = config::store("--change-log-dir", &args.change_log_dir, &args.pair.stores).await?;
             let applied = output.watch("applying", job.apply(&*change_log, mode)).await;
@@ -133,6 +134,7 @@ async fn run_daemon(args: RunArgs, output: &mut Output) -> anyhow::Result<Exit> 
     let once = args.once;
     let settings = config::run(args)?;
     let mut job = job(&settings.pair, settings.deletes.as_deref(), Tell::Nothing, output).await?;
+    job.settings.names_max = config::names_max(settings.memory.as_deref())?;
     config::check_outside(&settings.pair, "--change-log-dir", &settings.logs.change_log_dir)?;
     let logs = config::logs(&settings.logs, &settings.pair.stores, Some(&*job.state), crate::clock::now()).await?;
     if once {
@@ -184,7 +186,7 @@ fn status(args: &StatusArgs, output: &mut Output) -> anyhow::Result<Exit> {
         )
     })?;
     output.page(&page);
-    Ok(if page.owed_paths > 0 { Exit::Owed } else { Exit::Done })
+    Ok(if page.is_certain() { Exit::Done } else { Exit::Owed })
 }
 
 async fn job(pair: &PairArgs, deletes: Option<&str>, tell: Tell, output: &Output) -> anyhow::Result<Job> {
@@ -205,5 +207,5 @@ fn owed_or_done(job: &Job, output: &mut Output, mode: Mode) -> anyhow::Result<Ex
     if mode == Mode::Act {
         output.say(&page.sentence);
     }
-    Ok(if page.owed_paths > 0 { Exit::Owed } else { Exit::Done })
+    Ok(if page.is_certain() { Exit::Done } else { Exit::Owed })
 }

@@ -11,12 +11,6 @@ pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }
 
-/// Now, as stores keep times.
-#[must_use]
-pub fn store_now() -> Time {
-    store_time(now())
-}
-
 /// A time as stores keep it; the ends of the range for what lies outside (before 1677, after 2262).
 #[must_use]
 pub fn store_time(time: DateTime<Utc>) -> Time {

@@ -34,6 +34,7 @@ pub struct RunSettings {
     pub pair: PairArgs,
     pub logs: LogArgs,
     pub deletes: Option<String>,
+    pub memory: Option<String>,
 }
 
 /// Opens a store.
@@ -89,17 +90,37 @@ pub async fn logs(
         let time = text.as_deref().map(|text| zone::parse_time(text, zone, now));
         time.transpose().map_err(|error| Usage::new(option, error))
     };
+    let lateness = args.lateness.as_deref().map(zone::parse_duration);
     let (since, until) = (at("--since", &args.since)?, at("--until", &args.until)?);
     Ok(Logs {
         logs: store("--audit-log-dir", &args.audit_log_dir, stores).await?,
         change_log: store("--change-log-dir", &args.change_log_dir, stores).await?,
         dialect: args.dialect.as_deref().map(known_dialect).transpose()?,
         zone,
-        scope: scope(args.audit_root.as_deref(), state)?,
+        scope: scope(args, state)?,
+        lateness: lateness.transpose().map_err(|error| Usage::new("--lateness", error))?,
         since,
         until,
         accept_gap: args.accept_gap,
     })
+}
+
+/// How many names are settled at one time within a budget of memory; without one, as many as 512 MiB hold.
+///
+/// # Errors
+///
+/// The text is no size, or one too small to work with.
+pub fn names_max(memory: Option<&str>) -> Result<usize, Usage> {
+    /// What a name takes with all that is known of it while it is settled: measured at 10^6 names, and rounded up.
+    const NAME_BYTES: u64 = 2 << 10;
+    const LEAST_BYTES: u64 = 16 << 20;
+    let Some(text) = memory else { return Ok(Settings::default().names_max) };
+    let why = || Usage::new("--memory", format!("{text} is no size of 16MiB or more; examples: 512MiB, 2GiB"));
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = [("MiB", 20), ("GiB", 30), ("M", 20), ("G", 30)].into_iter().find(|(name, _)| *name == unit.trim());
+    let bytes = number.parse::<u64>().ok().zip(shift).and_then(|(number, (_, shift))| number.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| *bytes >= LEAST_BYTES).ok_or_else(why)?;
+    Ok(usize::try_from(bytes / NAME_BYTES).unwrap_or(usize::MAX))
 }
 
 /// What was typed for `run`, over what its file says.
@@ -131,12 +152,14 @@ pub fn run(typed: RunArgs) -> anyhow::Result<RunSettings> {
             change_log_dir: needed("change-log-dir", typed.change_log_dir, file.change_log_dir)?,
             dialect: typed.dialect.or(file.dialect),
             audit_root: typed.audit_root.or(file.audit_root),
+            lateness: typed.lateness.or(file.lateness),
             log_timezone: typed.log_timezone.or(file.log_timezone).unwrap_or_else(|| "UTC".to_owned()),
             since: None,
             until: None,
             accept_gap: typed.accept_gap || file.accept_gap,
         },
         deletes: typed.deletes.or(file.deletes),
+        memory: typed.memory.or(file.memory),
     })
 }
 
@@ -221,12 +244,18 @@ fn known_dialect(name: &str) -> Result<&'static dyn dialect::Dialect, Usage> {
     })
 }
 
-fn scope(typed: Option<&str>, state: Option<&State>) -> anyhow::Result<Scope> {
+fn scope(args: &LogArgs, state: Option<&State>) -> anyhow::Result<Scope> {
     let pair: Option<Pair> = state.map(|state| state.get(Key::Pair)).transpose().map_err(JobError::from)?.flatten();
-    let of_source = pair.and_then(|pair| pair.source.parse::<Uri>().ok()?.audit_root().map(str::to_owned));
-    let root = typed.map(str::to_owned).or(of_source).unwrap_or_else(|| "/".to_owned());
+    let source = pair.and_then(|pair| pair.source.parse::<Uri>().ok());
+    let of_source = source.as_ref().and_then(Uri::audit_root);
+    let root = args.audit_root.clone().or(of_source).unwrap_or_else(|| "/".to_owned());
     info!(audit_root = root, "paths in the log below this one concern the source");
-    Scope::new(&root).map_err(|error| Usage::new("--audit-root", error).into())
+    let scope = Scope::new(&root).map_err(|error| Usage::new("--audit-root", error))?;
+    let logs = uri("--audit-log-dir", &args.audit_log_dir)?;
+    Ok(match source.and_then(|source| logs.below(&source)) {
+        Some(inside) => scope.without(inside),
+        None => scope,
+    })
 }
 
 /// `500` or `10%`.
@@ -249,6 +278,16 @@ mod tests {
         assert_eq!(parse_deletes("10%").ok(), Some(Deletes::Percent(10)));
         for bad in ["", "x", "-1", "101%", "%", "10 %"] {
             assert!(parse_deletes(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_of_memory_is_a_size_with_its_unit() {
+        assert_eq!(names_max(None).ok(), Some(250_000));
+        assert_eq!(names_max(Some("512MiB")).ok(), Some(262_144));
+        assert_eq!(names_max(Some("2G")).ok(), Some(1 << 20));
+        for bad in ["", "512", "MiB", "1MiB", "-1GiB", "99999999999999GiB", "1 TB"] {
+            assert!(names_max(Some(bad)).is_err(), "{bad:?}");
         }
     }
 

@@ -188,6 +188,7 @@ mod tests {
             change_log: Arc::new(Memory::tree()),
             dialect: None,
             zone: Zone::UTC,
+            lateness: None,
             scope: Scope::new("/data").expect("a root"),
             since: None,
             until: None,

@@ -13,7 +13,7 @@ use crate::store::count::{Calls, Counted};
 use crate::store::local::Local;
 use crate::zone::Zone;
 use anyhow::Context;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -248,7 +248,7 @@ pub async fn run(keep: bool, say: impl Fn(&str)) -> anyhow::Result<Told> {
     say("twelve directories: the NameNode's own audit log, and its own listings before, between and after.");
     say("");
     listings[0].stage(&temp.path().join("source"))?;
-    let stage = Stage::open(temp.path()).await?;
+    let mut stage = Stage::open(temp.path()).await?;
     let import = stage.import(&say).await?;
     let mut windows = Vec::new();
     for (number, log) in LOGS.iter().enumerate() {
@@ -278,9 +278,14 @@ pub async fn run(keep: bool, say: impl Fn(&str)) -> anyhow::Result<Told> {
     Ok(Told { import, windows, differences: 0, sentence: page.sentence, folder })
 }
 
-/// When the recording began: to the demo it is now.
-fn recorded_now() -> DateTime<Utc> {
+/// When the recording began: to the import it is now.
+fn before_all() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_237_765, 0).expect("a time of 2026")
+}
+
+/// A minute after the calm day: to the windows it is now, so that nothing in them was written a moment ago.
+fn after_all() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_237_960, 0).expect("a time of 2026")
 }
 
 impl Stage {
@@ -299,13 +304,14 @@ impl Stage {
             state,
             settings: Settings::default(),
             events: Arc::new(|_| {}),
-            now: recorded_now,
+            now: before_all,
         };
         let logs = Logs {
             logs: Arc::new(Local::open(&at("logs"))?),
             change_log: Arc::new(Local::open(&at("changes"))?),
             dialect: None,
             zone: Zone::UTC,
+            lateness: None,
             scope: Scope::new(ROOT)?,
             since: None,
             until: None,
@@ -314,7 +320,7 @@ impl Stage {
         Ok(Self { folder: folder.to_owned(), source, destination, job, logs })
     }
 
-    async fn import(&self, say: &impl Fn(&str)) -> anyhow::Result<Report> {
+    async fn import(&mut self, say: &impl Fn(&str)) -> anyhow::Result<Report> {
         let began = Instant::now();
         let report = self.job.import(Some(Vec::new())).await?;
         let took = duration(began.elapsed());
@@ -325,6 +331,7 @@ impl Stage {
             bytes(report.copied_bytes)
         ));
         self.calls();
+        self.job.now = after_all;
         Ok(report)
     }
 
@@ -344,7 +351,7 @@ impl Stage {
     async fn window(&self, number: usize, log: &[u8], now: &Listing, say: &impl Fn(&str)) -> anyhow::Result<Window> {
         fs::write(self.folder.join(format!("logs/hdfs-audit.log.{number}")), log)?;
         let began = Instant::now();
-        let made = self.logs.make(Some(&*self.job.state), recorded_now() + TimeDelta::days(1)).await?;
+        let made = self.logs.make(Some(&*self.job.state), after_all()).await?;
         let applying = self.job.apply(&*self.logs.change_log, Mode::Act).await?;
         let took = began.elapsed();
         let (source_calls, destination_calls) = self.calls();

@@ -5,9 +5,10 @@ use crate::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
 use crate::changelog::{self, Applied, ChangelogError, Manifest};
 use crate::checkpoint::{Key, Owed, Set, State, StateError, Watched, set, unset};
 use crate::clock::store_time;
+use crate::losses::{Findings, Gathered, Ledger};
 use crate::names::{Gone, Lately, Line, Names};
 use crate::publish::Publish;
-use crate::report::{Event, Report, time};
+use crate::report::{Did, Event, Report, time};
 use crate::status::{LastRun, Page};
 use crate::store::{ErrorKind, Store, StoreError, Time};
 use crate::tail::Position;
@@ -16,8 +17,8 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use syncd_parsers::RelPath;
-use tracing::debug;
+use syncd_parsers::{Change, Op, RelPath};
+use tracing::{debug, warn};
 
 /// See [`Settings::names_max`].
 const NAMES_MAX: usize = 250_000;
@@ -29,9 +30,14 @@ const OPEN_MAX: TimeDelta = TimeDelta::hours(24);
 const RETRY_FIRST: TimeDelta = TimeDelta::seconds(3);
 const RETRY_OWED_MAX: TimeDelta = TimeDelta::minutes(10);
 const RETRY_WATCHED_MAX: TimeDelta = TimeDelta::minutes(1);
+/// Lines that name everything may make syncd walk both sides for a tenth of the time, no longer.
+const FULL_LOOK_REST: i32 = 9;
 /// What a percentage of `--max-delete` that nobody asked for never forbids.
 const DELETES_ALWAYS: u64 = 1000;
 const DELETES_PERCENT: u64 = 50;
+
+/// Where it is told what was done at each path.
+pub type Events = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 
 /// Two stores, and what is remembered about them.
 pub struct Job {
@@ -41,7 +47,7 @@ pub struct Job {
     pub pair: (String, String),
     pub state: Arc<State>,
     pub settings: Settings,
-    pub events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    pub events: Events,
     pub now: fn() -> DateTime<Utc>,
 }
 
@@ -110,6 +116,22 @@ pub struct Verified {
     pub differing_paths: u64,
     /// Every byte was read, rather than sizes and times.
     pub content: bool,
+}
+
+/// Looks at everything that lines asked for: whoever may write a line can ask for one in every window.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FullLook {
+    /// When the last one ended.
+    at: Option<DateTime<Utc>>,
+    took_ms: i64,
+    /// The next one is owed.
+    pub due: Option<FullLookDue>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullLookDue {
+    pub reason: String,
+    pub since: DateTime<Utc>,
 }
 
 /// A run that is, or was, under way.
@@ -181,7 +203,7 @@ impl Job {
         let running = self.start().await?;
         let before = self.before(Retry::All)?;
         let names = before.everything();
-        let notes = self.notes(before)?;
+        let notes = self.notes(before, self.events.clone())?;
         let run = self.run(&notes, Mode::Act, false, running, self.fresh()?)?;
         run.part(names).await?;
         let report = run.finish().await?;
@@ -211,10 +233,12 @@ impl Job {
         }
         let mut done = Applying { to: applied.map(|applied| applied.to), ..Applying::default() };
         let names_anything = windows.iter().any(|(manifest, _)| manifest.data.changes > 0);
-        if !names_anything && self.before(self.settings.retry)?.is_empty() {
+        if !names_anything && self.before(self.settings.retry)?.is_empty() && !self.owes_a_full_look()? {
             if mode == Mode::Act && !windows.is_empty() {
                 done.windows = windows.len() as u64;
-                done.to = self.commit_group(&windows, &Report::default(), None)?.or(done.to);
+                keep(change_log, &windows).await?;
+                let findings = self.state.get(Key::Findings)?.unwrap_or_default();
+                done.to = self.commit_group(&windows, &Report::default(), findings, Vec::new())?.or(done.to);
             }
             self.write_page(None, None)?;
             return Ok(done);
@@ -240,7 +264,8 @@ impl Job {
         let running = if mode == Mode::Act { self.start().await? } else { None };
         let before = self.before(Retry::All)?;
         let names = before.everything();
-        let notes = self.notes(before)?;
+        let gathered = Arc::new(Mutex::new(Gathered::default()));
+        let notes = self.notes(before, self.gathering(&gathered)?)?;
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
         run.part(names).await?;
         let report = run.finish().await?;
@@ -254,9 +279,35 @@ impl Job {
             notes.clear_settled()?;
             self.state.commit(&[unset(Key::Running)])?;
         }
-        self.state.commit(&[set(Key::Verified, &verified)])?;
+        let saw_all = mode == Mode::Act || report.owed_paths == 0;
+        self.note_verified(&verified, mode, std::mem::take(&mut *locked(&gathered)), saw_all)?;
         self.write_page(Some(&report), None)?;
         Ok(report)
+    }
+
+    /// What a verification says of the log: what no line named is lost, or its line is still to come.
+    fn note_verified(&self, verified: &Verified, mode: Mode, found: Gathered, saw_all: bool) -> Result<(), StateError> {
+        let before: Findings = self.state.get(Key::Findings)?.unwrap_or_default();
+        let findings = Findings::new(verified.at, mode == Mode::Act, found.paths, found.more, &before);
+        let mut ledger: Ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
+        if saw_all {
+            ledger.verified(&findings);
+        }
+        self.state.commit(&[set(Key::Verified, verified), set(Key::Findings, &findings), set(Key::Ledger, &ledger)])
+    }
+
+    /// Events that also gather at which paths the two sides differ; not what is owed or watched, of which that is known.
+    fn gathering(&self, gathered: &Arc<Mutex<Gathered>>) -> Result<Events, StateError> {
+        let owed = self.state.owed().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
+        let watched = self.state.watched().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
+        let (events, gathered) = (self.events.clone(), gathered.clone());
+        Ok(Arc::new(move |event: &Event<'_>| {
+            let above = || event.path.ancestors().chain([RelPath::root()]);
+            if is_difference(&event.did) && !watched.contains(event.path) && !above().any(|path| owed.contains(&path)) {
+                locked(&gathered).add(event.path);
+            }
+            events(event);
+        }))
     }
 
     /// [`Job::verify`] for two stores that no import is known of.
@@ -289,18 +340,24 @@ impl Job {
         // A watched file may have been renamed by this very group, and only its being named here finds it again.
         let before = self.before(if group.is_empty() { self.settings.retry } else { Retry::All })?;
         let mut names = before.names();
-        let notes = self.notes(before)?;
+        let notes = self.notes(before, self.events.clone())?;
         names.remember(notes.lately().clone());
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
+        let mut findings: Findings = self.state.get(Key::Findings)?.unwrap_or_default();
+        let mut full = self.full_look()?;
+        full.begin(&mut names);
         for (manifest, _) in group {
             let mut changes = std::pin::pin!(changelog::changes(change_log, manifest));
             while let Some(change) = changes.next().await {
                 let change = change?;
-                names.add(&change);
                 notes.lately().read(&change);
+                findings.explain(&change);
                 done.changes += 1;
+                if full.grants(&change, manifest) {
+                    names.add(&change);
+                }
                 if names.len() >= self.settings.names_max {
-                    run.part(std::mem::take(&mut names)).await?;
+                    run.part(names.take()).await?;
                     names.remember(notes.lately().clone());
                 }
             }
@@ -310,7 +367,10 @@ impl Job {
         done.windows += group.len() as u64;
         if mode == Mode::Act {
             notes.clear_settled()?;
-            done.to = self.commit_group(group, &report, Some(set(Key::Lately, &*notes.lately())))?.or(done.to);
+            keep(change_log, group).await?;
+            let looked = full.end((self.now)());
+            let sets = vec![set(Key::Lately, &*notes.lately()), set(Key::FullLook, &looked)];
+            done.to = self.commit_group(group, &report, findings, sets)?.or(done.to);
         }
         done.report += report;
         Ok(())
@@ -321,18 +381,18 @@ impl Job {
         &self,
         group: &[(Manifest, String)],
         report: &Report,
-        lately: Option<Set>,
+        mut findings: Findings,
+        mut sets: Vec<Set>,
     ) -> Result<Option<DateTime<Utc>>, JobError> {
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
-        let mut sets = vec![unset(Key::Running), set(Key::Files, &files)];
-        let last = group.last().map(|(manifest, sha256)| Applied {
-            seq: manifest.seq,
-            manifest_sha256: sha256.clone(),
-            to: manifest.to,
-        });
+        let mut ledger: Ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
+        group.iter().for_each(|(manifest, _)| ledger.apply(manifest));
+        ledger.lost_paths += group.last().map_or(0, |(manifest, _)| findings.reach(manifest.to));
+        sets.extend([unset(Key::Running), set(Key::Files, &files), set(Key::Ledger, &ledger)]);
+        sets.push(set(Key::Findings, &findings));
+        let last = group.last().map(|(manifest, sha256)| Applied::of(manifest, sha256));
         sets.extend(last.as_ref().map(|applied| set(Key::Applied, applied)));
-        sets.extend(lately);
         let gap = group.iter().rev().find(|(manifest, _)| !manifest.gaps.is_empty());
         let first = match (gap, self.state.get::<DateTime<Utc>>(Key::LogSince)?) {
             (Some((manifest, _)), _) => Some(manifest.to), // the gap lies somewhere before
@@ -348,7 +408,7 @@ impl Job {
     fn before(&self, watched: Retry) -> Result<Before, StateError> {
         let (all, watched_all) = (self.settings.retry == Retry::All, watched == Retry::All);
         let now = (self.now)();
-        let mut before = Before::default();
+        let mut before = Before { of_keys: !self.source.capabilities().tree, ..Before::default() };
         for item in self.state.owed() {
             let (path, owed) = item?;
             if all || is_due(owed.since, owed.tried, now, RETRY_OWED_MAX) {
@@ -388,16 +448,22 @@ impl Job {
             interrupted_since: interrupted.map(|running| earlier(store_time(running.since))),
             fresh: Arc::new(fresh),
             compare_all: self.settings.compare_all,
-            now: crate::clock::store_now,
+            now: self.clock(),
         };
         let notes: Arc<dyn Notebook> =
-            if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(self.events.clone())) };
+            if mode == Mode::Act { notes.clone() } else { Arc::new(OnlyEvents(notes.events.clone())) };
         let run = Run::new(self.source.clone(), self.destination.clone(), notes, options);
         let pair = self.state.get::<Pair>(Key::Pair)?;
         Ok(match pair {
             Some(pair) => run.rooted(pair.source_identity),
             None => run,
         })
+    }
+
+    /// The job's clock, as stores keep times.
+    fn clock(&self) -> Arc<dyn Fn() -> Time + Send + Sync> {
+        let now = self.now;
+        Arc::new(move || store_time(now()))
     }
 
     fn deletes_max(&self) -> u64 {
@@ -484,11 +550,100 @@ impl Job {
         self.state.write_status(&page)
     }
 
-    fn notes(&self, before: Before) -> Result<Arc<Notes>, StateError> {
-        let (state, events) = (self.state.clone(), self.events.clone());
+    fn full_look(&self) -> Result<FullLooks, StateError> {
+        let last: FullLook = self.state.get(Key::FullLook)?.unwrap_or_default();
+        Ok(FullLooks { last, began: (self.now)(), looks: false })
+    }
+
+    fn owes_a_full_look(&self) -> Result<bool, StateError> {
+        let full = self.full_look()?;
+        Ok(full.last.due.is_some() && full.may_look())
+    }
+
+    fn notes(&self, before: Before, events: Events) -> Result<Arc<Notes>, StateError> {
+        let state = self.state.clone();
         let lately = Mutex::new(state.get(Key::Lately)?.unwrap_or_default());
         Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before), lately }))
     }
+}
+
+/// What one run makes of lines that name everything.
+struct FullLooks {
+    last: FullLook,
+    began: DateTime<Utc>,
+    looks: bool,
+}
+
+impl FullLooks {
+    fn may_look(&self) -> bool {
+        self.looks || self.last.next().is_none_or(|next| self.began >= next)
+    }
+
+    /// One that is owed is made as soon as it may be.
+    fn begin(&mut self, names: &mut Names) {
+        if self.last.due.is_some() && self.may_look() {
+            names.add_deep(&RelPath::root());
+            self.looks = true;
+        }
+    }
+
+    /// True unless the change names everything, and everything was looked at a short time ago: then that is owed.
+    fn grants(&mut self, change: &Change, manifest: &Manifest) -> bool {
+        if !names_everything(change) {
+            return true;
+        }
+        if manifest.rescan_all || self.may_look() {
+            if !self.looks {
+                warn!(log = change.log, offset = change.offset, "a line names everything: both sides are walked");
+            }
+            self.looks = true;
+            return true;
+        }
+        let (log, offset, next) = (&change.log, change.offset, self.last.next().unwrap_or(self.began));
+        let took = self.last.took_ms / 1000;
+        let reason = format!(
+            "{log}:{offset} names everything: the last look at it took {took} s, and the next is made after {}",
+            time(next)
+        );
+        self.last.due.get_or_insert(FullLookDue { reason, since: self.began });
+        false
+    }
+
+    fn end(self, now: DateTime<Utc>) -> FullLook {
+        if !self.looks {
+            return self.last;
+        }
+        FullLook { at: Some(now), took_ms: (now - self.began).num_milliseconds().max(0), due: None }
+    }
+}
+
+impl FullLook {
+    /// The earliest time for another one; `None` if there was none yet.
+    fn next(&self) -> Option<DateTime<Utc>> {
+        Some(self.at? + TimeDelta::milliseconds(self.took_ms) * FULL_LOOK_REST)
+    }
+}
+
+fn names_everything(change: &Change) -> bool {
+    let deep = matches!(change.op, Op::Rename | Op::Delete | Op::Rescan);
+    deep && (change.path.is_root() || change.to.as_ref().is_some_and(RelPath::is_root))
+}
+
+fn is_difference(did: &Did) -> bool {
+    match did {
+        Did::Move { .. } | Did::Copy { .. } | Did::SetAttrs | Did::MakeDir | Did::MakeLink | Did::Remove => true,
+        Did::Compare { .. } | Did::Owe { .. } | Did::Watch { .. } => false,
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes windows durable that are about to be done with. Whoever made them may have died before he did that, and a checkpoint
+/// must not outlive its window.
+async fn keep(change_log: &dyn Store, group: &[(Manifest, String)]) -> Result<(), ChangelogError> {
+    if group.is_empty() { Ok(()) } else { Ok(change_log.sync().await?) }
 }
 
 /// The first window has to begin where the import did, or before.
@@ -559,7 +714,7 @@ impl Verified {
 /// The state's side of a run.
 struct Notes {
     state: Arc<State>,
-    events: Arc<dyn Fn(&Event<'_>) + Send + Sync>,
+    events: Events,
     now: fn() -> DateTime<Utc>,
     before: Mutex<Before>,
     lately: Mutex<Lately>,
@@ -572,6 +727,8 @@ struct Before {
     watched: HashSet<RelPath>,
     /// What this run owes: nothing is known of what is below it.
     owed_now: HashSet<RelPath>,
+    /// See [`Names::of_keys`].
+    of_keys: bool,
 }
 
 impl Before {
@@ -598,7 +755,7 @@ impl Before {
     }
 
     fn names(&self) -> Names {
-        let mut names = Names::default();
+        let mut names = if self.of_keys { Names::of_keys() } else { Names::default() };
         self.owed.iter().for_each(|path| {
             names.add_deep(path);
             names.add_written(path); // whether it is open may not have been asked yet
@@ -665,7 +822,7 @@ impl Notebook for Notes {
 }
 
 /// A run that only looks leaves nothing behind.
-struct OnlyEvents(Arc<dyn Fn(&Event<'_>) + Send + Sync>);
+struct OnlyEvents(Events);
 
 impl Notebook for OnlyEvents {
     fn owe(&self, _: &RelPath, _: &str, _: Option<&Line>) -> Result<(), BoxError> {

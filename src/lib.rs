@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod job;
+pub mod losses;
 pub mod moves;
 pub mod names;
 pub mod publish;

@@ -122,10 +122,26 @@ pub struct Names {
     nodes: usize,
     texts: HashSet<Arc<str>>,
     lately: Lately,
+    /// See [`Names::of_keys`].
+    each_key: bool,
     owed: BTreeSet<RelPath>,
 }
 
 impl Names {
+    /// For a flat source, where each key stands for itself and a listing may hide it: each name is kept though one above it is
+    /// deep.
+    #[must_use]
+    pub fn of_keys() -> Self {
+        Self { each_key: true, ..Self::default() }
+    }
+
+    /// What was gathered; names of the same kind are gathered on.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let each_key = self.each_key;
+        std::mem::replace(self, Self { each_key, ..Self::default() })
+    }
+
     #[must_use]
     pub fn of<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Self {
         let mut names = Self::default();
@@ -219,7 +235,8 @@ impl Names {
         if is_reserved(path) {
             return;
         }
-        let added = self.root.insert(path.components(), &Mark { reach, written, line });
+        let mark = Mark { reach, written, line, each_key: self.each_key };
+        let added = self.root.insert(path.components(), &mark);
         self.nodes = self.nodes.saturating_add_signed(added);
     }
 
@@ -252,6 +269,7 @@ struct Mark {
     reach: Reach,
     written: bool,
     line: Option<Arc<Line>>,
+    each_key: bool,
 }
 
 impl Node {
@@ -297,7 +315,7 @@ impl Node {
     fn insert<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>, mark: &Mark) -> isize {
         let (mut node, mut added) = (self, 0);
         for name in names {
-            if node.deep && !mark.written {
+            if node.deep && !(mark.written || mark.each_key) {
                 return added; // part of the deep name; `written` is the one thing that it does not say
             }
             if !node.children.contains_key(name) {
@@ -318,6 +336,9 @@ impl Node {
             return 0;
         }
         self.deep = true;
+        if mark.each_key {
+            return 0;
+        }
         let before = self.count();
         self.keep_written();
         self.count() - before
@@ -332,7 +353,7 @@ impl Node {
             }
         });
         drop(std::mem::take(&mut self.children));
-        let mark = Mark { reach: Reach::Plain, written: true, line: None };
+        let mark = Mark { reach: Reach::Plain, written: true, line: None, each_key: false };
         for path in &written {
             self.insert(path.components(), &mark);
         }

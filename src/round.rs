@@ -22,6 +22,8 @@ pub struct Logs {
     pub change_log: Arc<dyn Store>,
     pub dialect: Option<&'static dyn Dialect>,
     pub zone: Zone,
+    /// See [`MakeOptions::lateness`].
+    pub lateness: Option<TimeDelta>,
     pub scope: Scope,
     pub since: Option<DateTime<Utc>>,
     pub until: Option<DateTime<Utc>>,
@@ -57,6 +59,7 @@ impl Logs {
             until: self.until,
             not_after: applied.map(|applied| applied.to).or(import.map(|import| import.started)),
             dialect: self.dialect,
+            lateness: self.lateness,
             accept_gap: self.accept_gap,
             seen: state.map(|state| state.get(Key::Seen)).transpose()?.flatten().unwrap_or_default(),
             now: Some(now),

@@ -8,6 +8,8 @@ use syncd_parsers::{Entry, Op, PathError, RelPath};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     root: RelPath,
+    /// What lies below it and is not followed all the same.
+    except: Option<RelPath>,
 }
 
 /// Where a path of the log lies.
@@ -56,7 +58,13 @@ impl Scope {
     /// The path is not absolute, or has a component `.` or `..`.
     pub fn new(text: &str) -> Result<Self, ScopeError> {
         let root = normal(text.as_bytes()).map_err(|reason| ScopeError { text: text.to_owned(), reason })?;
-        Ok(Self { root })
+        Ok(Self { root, except: None })
+    }
+
+    /// Leaves out what lies at or below one path of the tree: the log itself, which would else be news to itself for ever.
+    #[must_use]
+    pub fn without(self, path: RelPath) -> Self {
+        Self { except: Some(path), ..self }
     }
 
     /// What `entry` means here. A rename across the border is the removal of what left, or a look at
@@ -81,6 +89,7 @@ impl Scope {
         match normal(raw) {
             Err(reason) => Place::Odd(reason),
             Ok(path) => match path.rebase(&self.root, &RelPath::root()) {
+                Some(inside) if self.except.as_ref().is_some_and(|except| inside.is_within(except)) => Place::Outside,
                 Some(inside) => Place::Inside(inside),
                 None if self.root.is_within(&path) => Place::Above,
                 None => Place::Outside,
@@ -199,6 +208,16 @@ mod tests {
         let scope = Scope::new(root).expect("a root");
         for (line, expected) in table {
             assert_eq!(show(&scope.apply(&entry(line))), *expected, "{line} below {root}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_outside_and_what_holds_it_is_not() {
+        let scope = Scope::new("/bucket").expect("a root").without(RelPath::new("logs").expect("a path"));
+        for (path, inside) in
+            [("/bucket/logs", false), ("/bucket/logs/x", false), ("/bucket/logs2", true), ("/bucket", true)]
+        {
+            assert_eq!(matches!(scope.place(path.as_bytes()), Place::Inside(_)), inside, "{path}");
         }
     }
 

@@ -49,6 +49,9 @@ pub fn decide(source: Option<&Meta>, destination: Option<&Meta>, holds: &Capabil
         (None, None) => (Action::Nothing, false),
         (None, Some(_)) => (Action::Remove, false),
         (Some(s), None) => (make(s.kind), false),
+        (Some(s), Some(d)) if !holds.tree && d.is_implied() && s.is_dir() && !s.is_implied() => {
+            (Action::MakeDir, false)
+        }
         (Some(s), Some(d)) if s.kind == d.kind => (mend(s, d, holds, trust), false),
         (Some(s), Some(d)) => (make(s.kind), s.is_dir() || d.is_dir()),
     };

@@ -4,12 +4,14 @@
 //! A file is known by its first bytes, not by its name: `audit.log` that became `audit.log.1` and then
 //! `audit.log.1.gz` is one file, read on from where reading it ended. Offsets count uncompressed bytes.
 
+mod objects;
 mod open;
 mod read;
 mod survey;
 
+pub use objects::{Consumed, objects};
 pub use read::{Block, Follows, Reader, Step};
-pub use survey::{LogFile, Seen, Survey, heads, survey};
+pub use survey::{Beginning, Head, LogFile, Seen, Survey, beginnings, survey};
 
 use crate::store::{ErrorKind, Store, StoreError};
 use chrono::NaiveDateTime;
@@ -131,7 +133,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn undated(_head: &[u8]) -> Option<NaiveDateTime> {
+fn undated(_head: &Head) -> Option<NaiveDateTime> {
     None
 }
 

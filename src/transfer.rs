@@ -1,8 +1,8 @@
 //! Moves one file's bytes from store to store, or compares them, within a budget of memory. Knows two stores, no names.
 
-use crate::store::{Body, Chunk, Meta, Store, StoreError};
-use futures::StreamExt;
+use crate::store::{Body, Chunk, ErrorKind, Meta, Read, Store, StoreError};
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use std::sync::Arc;
 use syncd_parsers::RelPath;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,7 +46,7 @@ impl Transfer<'_> {
     /// Those of [`Store::read`] and [`Store::put`]. Nothing has become visible then.
     pub async fn copy(&self, seen: &Meta) -> Result<Meta, StoreError> {
         let _held = self.budget.take(seen.len).await;
-        let read = self.source.read(self.path, seen).await?;
+        let read = whole(self.path, self.source.read(self.path, seen).await?)?;
         self.destination.put(self.path, &read.meta, read.body).await?;
         Ok(read.meta)
     }
@@ -61,10 +61,45 @@ impl Transfer<'_> {
             return Ok(false);
         }
         let _held = self.budget.take(source.len * 2).await;
-        let one = self.source.read(self.path, source).await?;
-        let other = self.destination.read(self.path, destination).await?;
+        let one = whole(self.path, self.source.read(self.path, source).await?)?;
+        let other = whole(self.path, self.destination.read(self.path, destination).await?)?;
         same(one.body, other.body).await
     }
+}
+
+/// The same, with the proof that the body has as many bytes as its version: what ends early is not the file, whatever the
+/// store says.
+fn whole(path: &RelPath, read: Read) -> Result<Read, StoreError> {
+    let Read { meta, body } = read;
+    let body = match body {
+        Body::Whole(bytes) if bytes.len() as u64 == meta.len => Body::Whole(bytes),
+        Body::Whole(_) => return Err(cut(path)),
+        Body::Stream(stream) => Body::Stream(counted(path.clone(), stream, meta.len)),
+    };
+    Ok(Read { meta, body })
+}
+
+type Chunks = BoxStream<'static, Result<Chunk, StoreError>>;
+
+fn counted(path: RelPath, stream: Chunks, len: u64) -> Chunks {
+    let chunks = futures::stream::try_unfold((stream, len), move |(mut stream, left)| {
+        let path = path.clone();
+        async move {
+            match stream.try_next().await? {
+                None if left == 0 => Ok(None),
+                None => Err(cut(&path)),
+                Some(chunk) => {
+                    let left = left.checked_sub(chunk.len()).ok_or_else(|| cut(&path))?;
+                    Ok(Some((chunk, (stream, left))))
+                }
+            }
+        }
+    });
+    chunks.boxed()
+}
+
+fn cut(path: &RelPath) -> StoreError {
+    StoreError::new("read", path, ErrorKind::Unavailable).because("the store gave not as many bytes as the file has")
 }
 
 /// Both bodies are read to their ends, since only there they prove to be of one version.
@@ -146,6 +181,27 @@ mod tests {
         for (other, expected) in [(unfolded(&[b"ab", b"c"]), true), (unfolded(&[b"ab"]), false), (unfolded(&[]), false)]
         {
             assert_eq!(same(unfolded(&[b"a", b"bc"]), other).await.expect("no store is involved"), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_another_length_than_its_version_does_not_pass_for_the_file() {
+        let path = RelPath::new("f").expect("a path");
+        for (chunks, len, passes) in [
+            (&[b"ab".as_slice(), b"c"][..], 3, true),
+            (&[b"ab"], 3, false),
+            (&[], 3, false),
+            (&[b"ab", b"cd"], 3, false),
+            (&[], 0, true),
+        ] {
+            for body in [body(chunks), Body::Whole(chunks.concat().into())] {
+                let read = Read { meta: Meta::file(len), body };
+                let bytes = match whole(&path, read) {
+                    Ok(read) => read.body.into_stream().try_collect::<Vec<_>>().await,
+                    Err(error) => Err(error),
+                };
+                assert_eq!(bytes.map_err(|error| error.kind).is_ok(), passes, "{chunks:?}");
+            }
         }
     }
 

@@ -5,9 +5,11 @@ use crate::store::local::Local;
 use crate::store::s3::{S3, S3Options};
 use crate::store::{Store, StoreError};
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use syncd_parsers::RelPath;
 
 /// A plain path or `file://`, `s3://bucket/prefix`, `hdfs://host:port/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,11 +93,28 @@ impl Uri {
 
     /// The path in the audit log that corresponds to this root, where the URI says so.
     #[must_use]
-    pub fn audit_root(&self) -> Option<&str> {
+    pub fn audit_root(&self) -> Option<String> {
         match self {
-            Self::Hdfs { path, .. } => Some(path),
-            Self::Local(_) | Self::S3 { .. } => None,
+            Self::Hdfs { path, .. } => Some(path.clone()),
+            Self::S3 { bucket, prefix } => Some(format!("/{bucket}/{prefix}").trim_end_matches('/').to_owned()),
+            Self::Local(_) => None,
         }
+    }
+
+    /// Where this lies below another, if it does and is not the same.
+    #[must_use]
+    pub fn below(&self, other: &Self) -> Option<RelPath> {
+        let rest = match (self, other) {
+            (Self::Local(one), Self::Local(other)) => one.strip_prefix(other).ok()?,
+            (Self::S3 { bucket: a, prefix: one }, Self::S3 { bucket: b, prefix: other }) if a == b => {
+                Path::new(one).strip_prefix(other).ok()?
+            }
+            (Self::Hdfs { authority: a, path: one }, Self::Hdfs { authority: b, path: other }) if a == b => {
+                Path::new(one).strip_prefix(other).ok()?
+            }
+            _ => return None,
+        };
+        RelPath::new(rest.as_os_str().as_bytes()).ok().filter(|path| !path.is_root())
     }
 
     /// Opens the store. That its root exists is for [`Store::identity`] to say.
@@ -127,6 +146,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_lies_below_another_is_told_by_its_path() {
+        let below = |one: &str, other: &str| {
+            let uri = |text: &str| text.parse::<Uri>().expect("a URI");
+            uri(one).below(&uri(other)).map(|path| path.to_string())
+        };
+        assert_eq!(below("s3://b/logs/x", "s3://b"), Some("logs/x".into()));
+        assert_eq!(below("/a/logs", "/a"), Some("logs".into()));
+        assert_eq!(below("hdfs://nn/a/logs", "hdfs://nn/a"), Some("logs".into()));
+        for (one, other) in [("s3://c/logs", "s3://b"), ("s3://b/logs2", "s3://b/logs"), ("/a", "/a"), ("/a", "s3://a")]
+        {
+            assert_eq!(below(one, other), None, "{one} {other}");
+        }
+    }
+
+    #[test]
     fn what_is_typed_comes_back_in_its_plainest_form() {
         for (typed, shown) in [
             ("/data", "/data"),
@@ -155,9 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn only_hdfs_says_where_its_root_is_in_the_log() {
-        let root = |text: &str| text.parse::<Uri>().expect("a URI").audit_root().map(str::to_owned);
+    fn hdfs_and_buckets_say_where_their_root_is_in_the_log() {
+        let root = |text: &str| text.parse::<Uri>().expect("a URI").audit_root();
         assert_eq!(root("hdfs://nn/data/x"), Some("/data/x".into()));
+        assert_eq!(root("s3://bucket/data/x"), Some("/bucket/data/x".into()));
+        assert_eq!(root("s3://bucket"), Some("/bucket".into()));
         assert_eq!(root("/data"), None);
     }
 }

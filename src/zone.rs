@@ -1,7 +1,7 @@
 //! Times as people and logs write them: the zone of a log whose lines carry none, and points in time
 //! on the command line. Reads no clock.
 
-use chrono::{DateTime, Duration, FixedOffset, LocalResult, NaiveDateTime, Offset, TimeZone, Utc};
+use chrono::{DateTime, Datelike, Duration, FixedOffset, LocalResult, NaiveDateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
 use std::fmt;
 use std::str::FromStr;
@@ -52,6 +52,19 @@ impl Zone {
         Duration::seconds(i64::from(self.offset_at(time.naive_utc()).local_minus_utc()))
     }
 
+    /// What the clock shows there.
+    #[must_use]
+    pub fn local(self, time: DateTime<Utc>) -> NaiveDateTime {
+        time.naive_utc() + self.ahead(time)
+    }
+
+    /// True if the clock there shows UTC all the year, as it does since 2020 or not at all.
+    #[must_use]
+    pub fn is_utc(self) -> bool {
+        let days = [18_262, 18_353, 18_444, 18_536]; // the quarters of 2020
+        days.into_iter().all(|days| self.ahead(DateTime::UNIX_EPOCH + Duration::days(days)).is_zero())
+    }
+
     fn resolve(self, local: NaiveDateTime) -> (DateTime<Utc>, DateTime<Utc>) {
         let offsets = match self {
             Self::Fixed(offset) => LocalResult::Single(offset),
@@ -97,6 +110,23 @@ impl fmt::Display for Zone {
     }
 }
 
+/// A duration that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no duration; examples: 1s, 15m, 24h")]
+pub struct DurationError {
+    pub text: String,
+}
+
+/// A duration as people write it.
+///
+/// # Errors
+///
+/// The text is none.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let parsed = humantime::parse_duration(text).ok().and_then(|duration| Duration::from_std(duration).ok());
+    parsed.ok_or_else(|| DurationError { text: text.to_owned() })
+}
+
 /// A point in time: RFC 3339, `2022-01-01-12:00:00` in the zone of the log, or a duration before `now`.
 ///
 /// # Errors
@@ -112,25 +142,51 @@ pub fn parse_time(text: &str, zone: Zone, now: DateTime<Utc>) -> Result<DateTime
     absolute().or_else(local).or_else(ago).ok_or_else(|| TimeError { text: text.to_owned() })
 }
 
+/// A time without its year, in the year in which it was written into a file that was changed last at `modified`: the latest
+/// in which it is not later than that by more than a day, since clocks and zones differ. Both are times of one zone.
+#[must_use]
+pub fn with_year(time: NaiveDateTime, modified: NaiveDateTime) -> NaiveDateTime {
+    let latest = modified + Duration::days(1);
+    let in_year = |back: i32| time.with_year(latest.year() - back).filter(|time| *time <= latest);
+    (0..=8).find_map(in_year).unwrap_or(time) // a 29th of February may be eight years away
+}
+
 /// A warning if the last line of the log that is being written and the file's modification time differ by
 /// whole hours: then the zone is likely wrong, and with it every window's end.
 #[must_use]
 pub fn whole_hours_off(log: &str, zone: Zone, last: DateTime<Utc>, modified: DateTime<Utc>) -> Option<String> {
-    const SLACK_SECONDS: i64 = 5 * 60;
-    let off = (last - modified).num_seconds();
-    let hours = (off + off.signum() * 1800) / 3600;
-    if hours == 0 || hours.abs() > 14 || (off - hours * 3600).abs() > SLACK_SECONDS {
-        return None;
-    }
+    let hours = whole_hours(last, modified)?;
     let likely = zone.ahead(modified).num_minutes() + hours * 60;
     Some(format!(
-        "the last line of {log} is {} h {} than the file's modification time: the log is likely written in {}, \
+        "the last line of {log} is {} than the file's modification time: the log is likely written in {}, \
          for example --log-timezone {}",
-        hours.abs(),
-        if hours > 0 { "later" } else { "earlier" },
+        apart(hours),
         spelled(likely),
         example(likely, modified),
     ))
+}
+
+/// The same of a log whose times say their zone: then a clock is wrong.
+#[must_use]
+pub fn utc_whole_hours_off(log: &str, last: DateTime<Utc>, modified: DateTime<Utc>) -> Option<String> {
+    let hours = whole_hours(last, modified)?;
+    Some(format!(
+        "the last line of {log} is {} than the file's modification time: the clock of the log's writer or that of the \
+         store that holds it is set to another zone",
+        apart(hours)
+    ))
+}
+
+/// By how many hours two times differ, if these are whole.
+fn whole_hours(last: DateTime<Utc>, modified: DateTime<Utc>) -> Option<i64> {
+    const SLACK_SECONDS: i64 = 5 * 60;
+    let off = (last - modified).num_seconds();
+    let hours = (off + off.signum() * 1800) / 3600;
+    (hours != 0 && hours.abs() <= 14 && (off - hours * 3600).abs() <= SLACK_SECONDS).then_some(hours)
+}
+
+fn apart(hours: i64) -> String {
+    format!("{} h {}", hours.abs(), if hours > 0 { "later" } else { "earlier" })
 }
 
 /// `UTC+8`, `UTC-3:30`.
@@ -226,6 +282,27 @@ mod tests {
         assert_eq!(zone("Europe/Berlin").earliest(local("2022-03-27T02:30:00")), at("2022-03-27T01:30:00Z"));
         assert_eq!(zone("America/New_York").earliest(local("2022-03-13T02:30:00")), at("2022-03-13T07:30:00Z"));
         assert_eq!(zone("Pacific/Apia").earliest(local("2011-12-30T12:00:00")), at("2011-12-30T22:00:00Z"));
+    }
+
+    #[test]
+    fn a_time_without_its_year_is_the_latest_that_its_file_allows() {
+        for (time, modified, year) in [
+            ("0004-01-01T00:00:01", "2027-01-01T00:00:05", 2027),
+            ("0004-12-31T23:59:59", "2027-01-01T00:00:05", 2026),
+            ("0004-12-31T23:59:59", "2026-12-31T23:00:00", 2026),
+            ("0004-01-01T07:00:00", "2026-12-31T23:00:00", 2027),
+            ("0004-06-01T00:00:00", "2026-05-30T23:00:00", 2025),
+            ("0004-02-29T00:00:00", "2027-01-05T00:00:00", 2024),
+            ("0004-02-29T00:00:00", "2103-01-05T00:00:00", 2096),
+        ] {
+            assert_eq!(with_year(local(time), local(modified)).year(), year, "{time} in a file of {modified}");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_is_sometimes_utc_is_not_utc() {
+        assert!(zone("UTC").is_utc() && zone("+00:00").is_utc() && zone("Etc/UTC").is_utc());
+        assert!(!zone("Europe/London").is_utc() && !zone("Asia/Shanghai").is_utc());
     }
 
     #[test]

@@ -15,6 +15,8 @@ use syncd::store::mem::Memory;
 use syncd::store::{ErrorKind, Time};
 use syncd::tail;
 use syncd::zone::Zone;
+use syncd_parsers::dialect::{Clock, Delivery};
+use syncd_parsers::records::{self, End, Parsed};
 use syncd_parsers::{Change, Dialect, Entry, Op, ParseError, RelPath};
 use tokio::io::AsyncWriteExt;
 
@@ -531,7 +533,8 @@ async fn a_file_of_another_format_is_an_error_that_names_line_and_column() {
     bench.write("gc.log", "2022-06-01T00:00:00.000 collected\n");
     assert_eq!(
         bench.try_pass().await.expect_err("another format").to_string(),
-        "1 of 1 lines of gc.log are not of the dialect words; the first at byte 0, column 24: expected an operation"
+        "1 of 1 lines of gc.log are not of the dialect words; the first at byte 0, column 24: expected an operation, \
+         there is \"2022-06-01T00:00:00.000 collected\""
     );
 }
 
@@ -726,7 +729,7 @@ async fn three_windows() -> (Bench, Vec<(Manifest, String)>) {
 }
 
 fn applied(window: &(Manifest, String)) -> Applied {
-    Applied { seq: window.0.seq, manifest_sha256: window.1.clone(), to: window.0.to }
+    Applied::of(&window.0, &window.1)
 }
 
 async fn broken(bench: &Bench, applied: Option<&Applied>) -> String {
@@ -880,7 +883,273 @@ async fn logs_of_no_known_format_ask_for_the_dialect() {
     let mut bench = Bench::new();
     bench.options.dialect = None;
     bench.write("audit.log", "hello\nworld\n");
-    assert!(matches!(bench.try_pass().await, Err(ChangelogError::UnknownDialect)));
+    let error = bench.try_pass().await.expect_err("nothing known").to_string();
+    assert!(error.starts_with("audit.log is of no known dialect: its first line is \"hello\"; known are"), "{error}");
+    bench.logs.write(&path("audit.log"), b"\x7fELF\x02\x01\x01\x00".to_vec());
+    let error = bench.try_pass().await.expect_err("nothing known").to_string();
+    assert!(error.starts_with("audit.log is no text"), "{error}");
+}
+
+#[tokio::test]
+async fn logs_of_two_dialects_in_one_directory_are_refused() {
+    let mut bench = Bench::new();
+    bench.options.dialect = None;
+    let jindofs = "2020-07-09 18:29:24.689 allowed=true ugi=hadoop (auth:SIMPLE) ip=127.0.0.1 ns=test-block \
+                   cmd=CreateFileletRequest src=jfs://test-block/test/x dst=null perm=::rwxrwxr-x\n";
+    bench.write("a.log", &hdfs(0, "cmd=delete\tsrc=/data/a\tdst=null\tperm=null"));
+    bench.write("b.log", jindofs);
+    let error = bench.try_pass().await.expect_err("two dialects").to_string();
+    assert!(error.starts_with("a.log is of the dialect hdfs, b.log of jindofs:"), "{error}");
+    bench.append("a.log", jindofs);
+    let error = bench.try_pass().await.expect_err("a mixture").to_string();
+    assert!(error.contains("mixes dialects"), "{error}");
+}
+
+/// The same lines as [`Words`], `time path #id`, in objects that appear in any order.
+struct Delivered;
+
+impl Dialect for Delivered {
+    fn name(&self) -> &'static str {
+        "delivered"
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::Utc
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::Objects(chrono::TimeDelta::hours(1))
+    }
+
+    fn begins(&self, line: &[u8]) -> bool {
+        Words.begins(line)
+    }
+
+    fn id<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        record.rsplit(|byte| *byte == b'#').next()
+    }
+
+    fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
+        Words.parse(record, out)
+    }
+
+    fn salvage(&self, _: &[u8], _: &mut Vec<Entry>) {}
+}
+
+fn clock(text: &str) -> Time {
+    Time(time(text).timestamp_nanos_opt().expect("in range"))
+}
+
+fn delivered() -> Bench {
+    let mut bench = Bench::new();
+    bench.options.dialect = Some(&Delivered);
+    bench.logs.set_clock(clock("2022-06-01T14:00:00Z"));
+    bench
+}
+
+fn write_at(time: &str, path: &str, id: u32) -> String {
+    format!("{time} write /data/{path}#{id}\n")
+}
+
+#[tokio::test]
+async fn an_object_that_appears_before_others_by_name_and_time_is_read_all_the_same() {
+    let mut bench = delivered();
+    bench.write("2022-06-01-12-00-B", &write_at("2022-06-01T11:59:00", "b", 1));
+    assert_eq!(bench.paths().await, "b#1");
+    bench.write("2022-06-01-10-00-A", &write_at("2022-06-01T09:30:00", "late", 2));
+    assert_eq!(bench.paths().await, "late#2");
+    assert_eq!(bench.paths().await, "no window");
+}
+
+#[tokio::test]
+async fn a_window_of_objects_ends_where_nothing_earlier_is_expected() {
+    let mut bench = delivered();
+    bench.write("x", &write_at("2022-06-01T12:00:00", "a", 1));
+    let window = bench.pass().await.window.expect("a window");
+    assert_eq!((window.to, window.lateness_seconds), (window.from, 3600));
+    bench.options.lateness = Some(chrono::TimeDelta::minutes(1));
+    bench.write("y", &write_at("2022-06-01T13:00:00", "b", 2));
+    assert_eq!(bench.pass().await.window.expect("a window").to, time("2022-06-01T12:59:00Z"));
+}
+
+#[tokio::test]
+async fn a_record_that_two_objects_hold_counts_once() {
+    let mut bench = delivered();
+    let (one, two) = (write_at("2022-06-01T12:00:00", "a", 1), write_at("2022-06-01T12:00:00", "b", 1));
+    bench.write("x", &(one.clone() + &two));
+    bench.write("y", &(one.clone() + &write_at("2022-06-01T12:00:01", "c", 3)));
+    let window = bench.pass().await.window.expect("a window");
+    assert_eq!((bench.window(&window).await.as_str(), window.doubles), ("a#1 b#1 c#3", 1));
+}
+
+#[tokio::test]
+async fn what_was_read_is_remembered_for_the_days_that_more_may_come_of() {
+    let mut bench = delivered();
+    for day in 1..=9 {
+        bench.write(&format!("logs/2022/06/{day:02}/x"), &write_at(&format!("2022-06-{day:02}T12:00:00"), "a", day));
+    }
+    let first = bench.pass().await.window.expect("a window");
+    assert_eq!((first.data.changes, first.consumed.objects()), (9, 2));
+    bench.write("logs/2022/06/08/y", &write_at("2022-06-08T12:00:00", "late", 10));
+    assert_eq!(bench.paths().await, "late#10");
+    assert_eq!(bench.paths().await, "no window");
+}
+
+#[tokio::test]
+async fn days_before_the_first_window_are_not_read() {
+    let mut bench = delivered();
+    for day in 1..=9 {
+        bench.write(&format!("logs/2022/06/{day:02}/x"), "this would be an error\n");
+    }
+    bench.write("logs/2022/06/10/x", &write_at("2022-06-10T12:00:00", "a", 1));
+    bench.options.begin = Some(Begin::Time(time("2022-06-11T01:30:00Z")));
+    assert_eq!(bench.pass().await.lines, 1);
+}
+
+#[tokio::test]
+async fn changes_after_the_end_of_a_window_are_kept_where_order_means_nothing() {
+    let mut bench = delivered();
+    bench.options.until = Some(time("2022-06-01T12:00:00Z"));
+    bench.write("x", &(write_at("2022-06-01T13:00:00", "b", 1) + &write_at("2022-06-01T11:00:00", "a", 2)));
+    assert_eq!(bench.paths().await, "b#1 a#2");
+}
+
+#[tokio::test]
+async fn a_zone_for_a_log_of_utc_is_refused() {
+    let mut bench = delivered();
+    bench.options.zone = "Asia/Shanghai".parse().expect("a zone");
+    bench.write("x", &write_at("2022-06-01T12:00:00", "a", 1));
+    let error = bench.try_pass().await.expect_err("a contradiction").to_string();
+    assert!(error.starts_with("logs of the dialect delivered carry their times in UTC"), "{error}");
+    bench.options.zone = "+00:00".parse().expect("a zone");
+    assert_eq!(bench.paths().await, "a#1");
+}
+
+#[tokio::test]
+async fn what_a_few_bytes_unpack_to_is_not_read_to_its_end() {
+    let mut bench = Bench::new();
+    let mut encoder = GzipEncoder::new(Vec::new());
+    encoder.write_all(lines(0, "a").as_bytes()).await.expect("packs");
+    for _ in 0..96 {
+        encoder.write_all(&vec![0; 1 << 20]).await.expect("packs");
+    }
+    encoder.shutdown().await.expect("packs");
+    bench.logs.write(&path("audit.log.gz"), encoder.into_inner());
+    let Err(ChangelogError::MostlyBad(error)) = bench.try_pass().await else { panic!("a bomb is no log") };
+    assert_eq!((error.log.as_str(), error.offset), ("audit.log.gz", lines(0, "a").len() as u64));
+    assert!(error.lines < 96, "{error}");
+    assert!(chain(&bench.out).await.expect("listed").is_empty(), "and makes no window");
+}
+
+/// Lines of syslog: `Dec 31 23:59:58 path`.
+struct Yearless;
+
+impl Dialect for Yearless {
+    fn name(&self) -> &'static str {
+        "yearless"
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::LocalWithoutYear
+    }
+
+    fn begins(&self, _: &[u8]) -> bool {
+        true
+    }
+
+    fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
+        let text = std::str::from_utf8(record).map_err(|_| ParseError::malformed(0, "text"))?;
+        let (time, path) = text.split_at_checked(15).ok_or(ParseError::malformed(0, "a time"))?;
+        let time = NaiveDateTime::parse_from_str(&format!("{} {time}", Clock::NO_YEAR), "%Y %b %d %H:%M:%S");
+        let time = time.map_err(|_| ParseError::malformed(0, "a time"))?;
+        let path = path.trim().as_bytes().to_vec();
+        out.push(Entry { time, op: Op::Write, path, to: None, into: false, user: None });
+        Ok(time)
+    }
+
+    fn salvage(&self, _: &[u8], _: &mut Vec<Entry>) {}
+}
+
+#[tokio::test]
+async fn a_log_without_years_is_read_across_the_new_year() {
+    let mut bench = Bench::new();
+    bench.options.dialect = Some(&Yearless);
+    bench.options.zone = "Asia/Shanghai".parse().expect("a zone");
+    let log = "Dec 31 23:59:58 /data/a\nFeb 29 00:00:00 /data/leap\nJan  1 00:00:03 /data/b\n";
+    bench.logs.set_clock(clock("2026-12-31T16:00:05Z"));
+    bench.logs.write(&path("messages"), log.as_bytes().to_vec());
+    let window = bench.pass().await.window.expect("a window");
+    let read: Vec<Change> = changes(&bench.out, &window).try_collect().await.expect("readable");
+    let times: Vec<String> = read.iter().map(|change| change.time.to_string()).collect();
+    assert_eq!(times, ["2026-12-31 15:59:58 UTC", "2024-02-28 16:00:00 UTC", "2026-12-31 16:00:03 UTC"]);
+}
+
+/// Every golden case whose lines are all of its dialect, below the name of the dialect's folder.
+fn golden_cases() -> Vec<(&'static dyn Dialect, String, Vec<u8>)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/logs");
+    let entries = |dir: &std::path::Path| {
+        let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("readable").path());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut cases = Vec::new();
+    for folder in entries(&root).into_iter().filter(|folder| folder.is_dir()) {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
+        let dialect = syncd_parsers::dialect::by_name(&name).expect("a dialect");
+        for log in entries(&folder).into_iter().filter(|log| log.extension().is_some_and(|ext| ext == "log")) {
+            let bytes = std::fs::read(&log).expect("readable");
+            let mut parsed = Parsed::default();
+            records::parse_block(dialect, &bytes, 0, End::Closed, &mut parsed);
+            if parsed.bad_lines == 0 && parsed.records > 0 {
+                cases.push((dialect, log.display().to_string(), bytes));
+            }
+        }
+    }
+    cases
+}
+
+/// A log whose name says a time to those dialects that need that.
+async fn pass_over(dialect: Option<&'static dyn Dialect>, bytes: &[u8]) -> Result<Made, ChangelogError> {
+    let (logs, out) = (Memory::tree(), Memory::tree());
+    let mut bytes = bytes.to_vec();
+    if bytes.last().is_some_and(|byte| *byte != b'\n') && memchr_newline(&bytes).is_none() {
+        bytes.push(b'\n');
+    }
+    logs.write(&path("CHANGELOG.1700000000"), bytes);
+    let options = MakeOptions { dialect, ..MakeOptions::new(Scope::new("/").expect("a root"), Zone::UTC) };
+    make(&logs, &out, &options).await
+}
+
+fn memchr_newline(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'\n')
+}
+
+/// The name of a dialect without its spelling.
+fn family(name: &str) -> &str {
+    ["-escaped", "-raw", "-relative"].iter().find_map(|spelling| name.strip_suffix(spelling)).unwrap_or(name)
+}
+
+#[tokio::test]
+async fn every_log_is_found_to_be_of_its_dialect_and_refused_under_every_other_name() {
+    let mut wrong = Vec::new();
+    for (dialect, log, bytes) in golden_cases() {
+        let must_be_told = dialect.name().ends_with("-relative"); // the log alone does not say where its names begin
+        match pass_over(None, &bytes).await.map(|made| made.window.map(|window| window.dialect)) {
+            Ok(found) if found.as_deref().is_none_or(|found| found == family(dialect.name())) => {}
+            Err(_) if must_be_told => {}
+            found => wrong.push(format!("{log} is taken for {found:?}")),
+        }
+        for other in syncd_parsers::dialect::all().iter().filter(|other| family(dialect.name()) != other.name()) {
+            let likely = match pass_over(Some(*other), &bytes).await {
+                Err(ChangelogError::MostlyBad(error)) => error.likely.clone().unwrap_or_default(),
+                Err(ChangelogError::OtherLog { likely, .. }) => likely.to_owned(),
+                other => format!("{other:?}"),
+            };
+            if likely != family(dialect.name()) && !must_be_told {
+                wrong.push(format!("{log} as {}: {likely}", other.name()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]

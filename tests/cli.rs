@@ -156,7 +156,7 @@ fn what_fails_is_exit_code_1_with_its_cause() {
     fs::create_dir(stage.at("prose")).expect("makes");
     fs::write(stage.at("prose/a.log"), "Call me Ishmael.\n").expect("writes");
     let args = "mkchangelog --audit-log-dir prose --change-log-dir c --since 1h";
-    stage.run(&split(args)).ends(1).says("name it with --dialect");
+    stage.run(&split(args)).ends(1).says("name its dialect with --dialect");
     let args = "mkchangelog --audit-log-dir prose --change-log-dir c --since 1h --dialect hdfs";
     stage.run(&split(args)).ends(1).says("1 of 1 lines of a.log are not of the dialect hdfs");
 }

@@ -78,6 +78,7 @@ async fn replay(recording: &Recording) -> Vec<String> {
         since: None,
         until: None,
         accept_gap: false,
+        lateness: None,
     };
     let made = logs.make(Some(&*job.state), then() + chrono::TimeDelta::days(9)).await.expect("makes a window");
     let window = made.window.expect("the log has changes");

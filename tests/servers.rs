@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{hdfs, live, minio};
+use common::{buckets, faults, hdfs, live, minio, soak};
 use futures::TryStreamExt;
 use hdfs::{Hdfs as Cluster, HdfsOptions as ClusterOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -48,11 +48,22 @@ fn live_trials(suite: &mut Suite, zoned: &Server<Cluster>, minio: &Server<minio:
     suite.add_both(zoned, minio, "the_program_imports_and_follows", |cluster, minio| {
         block_on(live::the_program(cluster, minio));
     });
+    suite.add_both(zoned, minio, "a_soak_with_kills_ends_equal", |cluster, minio| {
+        block_on(soak::soak(cluster, minio));
+    });
     let own = Server::new("hdfs", hdfs::available(), || Ok(()));
     suite.add(&own, "a_copy_survives_its_source_s_servers", |()| {
         let mut cluster = Cluster::start(ClusterOptions::default()).expect("a cluster of its own");
         block_on(live::outages(&mut cluster));
     });
+    let audited = Server::new("minio", minio::available().map(drop), || block_on(buckets::Audited::start()));
+    suite.add(&audited, "a_bucket_is_followed_into_a_bucket_through_kills", |server| {
+        block_on(buckets::into_a_bucket(server));
+    });
+    suite.add(&audited, "a_bucket_is_followed_into_a_tree_through_kills", |server| {
+        block_on(buckets::into_a_tree(server));
+    });
+    suite.add(minio, "a_copy_through_faults_ends_equal", |minio| block_on(faults::through_faults(minio)));
     suite.add(minio, "what_a_listing_hides_is_not_deleted", |minio| block_on(live::hidden_keys(minio)));
 }
 

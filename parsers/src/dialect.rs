@@ -1,10 +1,24 @@
 //! The trait that every audit-log format implements, and the list of all of them.
 
+use crate::azure_storage::AzureStorage;
+use crate::ceph_rgw::CephRgw;
 use crate::change::Entry;
+use crate::cloudtrail::CloudTrail;
+use crate::cos_access::CosAccess;
 use crate::error::ParseError;
+use crate::gcs_audit::GcsAudit;
+use crate::gcs_usage::GcsUsage;
+use crate::gluster_changelog::GlusterChangelog;
 use crate::hdfs::{Hdfs, Names};
 use crate::jindofs::JindoFs;
-use crate::records::{self, End, Parsed};
+use crate::linux_auditd::LinuxAuditd;
+use crate::lustre_changelog::LustreChangelog;
+use crate::minio::MinIo;
+use crate::oss_access::OssAccess;
+use crate::ozone::Ozone;
+use crate::s3_access::S3Access;
+use crate::s3_event::S3Event;
+use crate::samba_full_audit::{self, SambaFullAudit};
 use chrono::{NaiveDateTime, TimeDelta};
 
 /// How a log is cut into records.
@@ -122,10 +136,32 @@ pub trait Dialect: Send + Sync {
 }
 
 /// The stricter of two that read the same lines comes later.
-static ALL: [&dyn Dialect; 2] = [&Hdfs { names: Names::Either }, &JindoFs];
+static ALL: [&dyn Dialect; 17] = [
+    &Hdfs { names: Names::Either },
+    &JindoFs,
+    &S3Access,
+    &CloudTrail,
+    &S3Event,
+    &MinIo,
+    &CephRgw,
+    &OssAccess,
+    &CosAccess,
+    &GcsAudit,
+    &GcsUsage,
+    &AzureStorage,
+    &Ozone,
+    &SambaFullAudit { names: samba_full_audit::Names::Absolute },
+    &LinuxAuditd,
+    &GlusterChangelog,
+    &LustreChangelog,
+];
 
 /// One spelling of a dialect, for those who know theirs: no name is then given in two readings.
-static SPELLINGS: [&dyn Dialect; 2] = [&Hdfs { names: Names::Escaped }, &Hdfs { names: Names::Raw }];
+static SPELLINGS: [&dyn Dialect; 3] = [
+    &Hdfs { names: Names::Escaped },
+    &Hdfs { names: Names::Raw },
+    &SambaFullAudit { names: samba_full_audit::Names::Relative },
+];
 
 /// Every dialect there is.
 #[must_use]
@@ -139,18 +175,6 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
     ALL.into_iter().chain(SPELLINGS).find(|dialect| dialect.name() == name)
 }
 
-/// The name of the dialect that reads most lines of a sample, if it reads at least half of them.
-#[must_use]
-pub fn likely(sample: &[u8]) -> Option<&'static str> {
-    let count = |dialect: &&dyn Dialect| {
-        let mut parsed = Parsed::default();
-        records::parse_block(*dialect, sample, 0, End::Closed, &mut parsed);
-        (parsed.records, parsed.bad_lines, dialect.name())
-    };
-    let best = ALL.iter().map(count).max_by_key(|(records, _, _)| *records)?;
-    (best.0 > 0 && best.0 >= best.1).then_some(best.2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,11 +185,5 @@ mod tests {
             assert_eq!(by_name(dialect.name()).map(Dialect::name), Some(dialect.name()));
         }
         assert!(by_name("s3").is_none());
-    }
-
-    #[test]
-    fn no_dialect_is_likely_of_what_none_can_read() {
-        assert_eq!(likely(b""), None);
-        assert_eq!(likely(b"Nov 21 03:51:07 host sshd[1]: hello\n"), None);
     }
 }

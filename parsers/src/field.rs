@@ -32,7 +32,8 @@ fn date(input: &[u8]) -> IResult<&[u8], NaiveDate> {
         .parse(input)
 }
 
-fn time_of_day(input: &[u8]) -> IResult<&[u8], NaiveTime> {
+/// `18:29:24`, with a fraction of up to nine digits after a comma or a dot, or without.
+pub fn time_of_day(input: &[u8]) -> IResult<&[u8], NaiveTime> {
     let fields = (number(2), tag(":"), number(2), tag(":"), number(2), opt(nanoseconds));
     map_opt(fields, |(hour, _, minute, _, second, nano)| {
         NaiveTime::from_hms_nano_opt(hour, minute, second, nano.unwrap_or(0))
@@ -54,7 +55,7 @@ fn number<'a>(digits: usize) -> impl Parser<&'a [u8], Output = u32, Error = Erro
 }
 
 /// At most nine digits.
-fn decimal(digits: &[u8]) -> Option<u32> {
+pub fn decimal(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
 }
 

@@ -34,6 +34,14 @@ impl Dialect for Hdfs {
         }
     }
 
+    fn cannot_tell(&self) -> &'static [&'static str] {
+        &[
+            "the end of a write: create and append are logged when a file is opened, and nothing when it is closed",
+            "where a path below /.reserved/.inodes is: everything is scanned",
+            "what commands do that dfs.namenode.audit.log.debug.cmdlist hides, and lines that a non-blocking appender dropped",
+        ]
+    }
+
     fn begins(&self, line: &[u8]) -> bool {
         field::head(line).is_ok()
     }

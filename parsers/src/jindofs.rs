@@ -18,6 +18,14 @@ impl Dialect for JindoFs {
         "jindofs"
     }
 
+    fn cannot_tell(&self) -> &'static [&'static str] {
+        &[
+            "the end of a write: CreateFilelet is logged when a file is opened",
+            "which files a concat took: the directories of its paths are scanned",
+            "what a request does whose class name says something else than its verb: few are documented",
+        ]
+    }
+
     fn begins(&self, line: &[u8]) -> bool {
         field::head(line).is_ok()
     }
@@ -64,14 +72,19 @@ fn name_all<'a>(
     column: usize,
     sink: &mut Sink,
 ) -> Result<(), ParseError> {
-    let mut has_meaning = false;
+    let (mut has_meaning, mut has_source) = (false, false);
     for (index, reading) in readings.enumerate() {
         if index == READINGS_MAX {
             return Err(ParseError::malformed(column, "fewer ways to read one record"));
         }
+        has_source |= path_of(reading.src).is_some();
         has_meaning |= command.name(reading, sink);
     }
-    has_meaning.then_some(()).ok_or(ParseError::malformed(column, "jfs://namespace/path"))
+    if !has_meaning && has_source {
+        // A rename that does not say where to: anywhere.
+        sink.name(Op::Rescan, b"/");
+    }
+    has_source.then_some(()).ok_or(ParseError::malformed(column, "jfs://namespace/path"))
 }
 
 /// `dst` is a path, or says that there is none: other text after `dst=` belongs to a name.

@@ -19,12 +19,22 @@ impl<'a> Sink<'a> {
         Self { time: head.time, ugi: marks.text(Key::Ugi), start: out.len(), out }
     }
 
+    /// For a log whose records are not made of marks.
+    pub(crate) fn plain(time: NaiveDateTime, user: Option<&'a [u8]>, out: &'a mut Vec<Entry>) -> Self {
+        Self { time, ugi: user, start: out.len(), out }
+    }
+
     pub(crate) fn name(&mut self, op: Op, path: &[u8]) {
         self.push(op, path, None, false);
     }
 
     pub(crate) fn rename(&mut self, path: &[u8], to: &[u8], into: bool) {
         self.push(Op::Rename, path, Some(to), into);
+    }
+
+    /// How many entries the record gave so far.
+    pub(crate) fn count(&self) -> usize {
+        self.out.len() - self.start
     }
 
     fn push(&mut self, op: Op, path: &[u8], to: Option<&[u8]>, into: bool) {

@@ -7,7 +7,7 @@ use crate::names::{Gone, Line};
 use crate::report::{Did, add};
 use crate::store::{Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
@@ -25,6 +25,8 @@ const ROUNDS_MAX: usize = 4;
 struct Late {
     publishes: BTreeMap<usize, BTreeMap<RelPath, Publication>>,
     removals: BTreeMap<RelPath, Option<Line>>,
+    /// Keys of a flat source below those: a listing of the destination may hide them.
+    keys_below: BTreeMap<RelPath, Option<Line>>,
 }
 
 struct Publication {
@@ -42,16 +44,19 @@ struct Removal {
     why: Option<Line>,
 }
 
-/// What is below another path goes with that.
-fn keep_topmost<T>(paths: &mut BTreeMap<RelPath, T>) {
-    let mut top: Option<RelPath> = None;
-    paths.retain(|path, _| {
-        let covered = top.as_ref().is_some_and(|top| path.is_within(top));
-        if !covered {
+/// Keeps what is below no other path; returns the rest.
+fn keep_topmost<T>(paths: &mut BTreeMap<RelPath, T>) -> BTreeMap<RelPath, T> {
+    let (mut top, mut kept, mut below): (Option<RelPath>, _, _) = (None, BTreeMap::new(), BTreeMap::new());
+    for (path, item) in std::mem::take(paths) {
+        if top.as_ref().is_some_and(|top| path.is_within(top)) {
+            below.insert(path, item);
+        } else {
             top = Some(path.clone());
+            kept.insert(path, item);
         }
-        !covered
-    });
+    }
+    *paths = kept;
+    below
 }
 
 impl Shared {
@@ -81,7 +86,12 @@ impl Shared {
         for (_, files) in late.publishes {
             self.publish(files).await?;
         }
-        let removals = self.still_there(late.removals).await?;
+        self.clone().remove_still_there(late.removals).await?;
+        self.remove_still_there(late.keys_below).await
+    }
+
+    async fn remove_still_there(self: Arc<Self>, removals: BTreeMap<RelPath, Option<Line>>) -> Result<(), Stop> {
+        let removals = self.still_there(removals).await?;
         if !self.options.removes {
             add(&self.tally.left_paths, removals.len() as u64);
             return Ok(());
@@ -90,7 +100,7 @@ impl Shared {
         self.remove_all(removals).await
     }
 
-    /// What was put off; a removal below another removal goes with it.
+    /// What was put off; in a tree a removal below another removal goes with it.
     fn take_put_off(&self) -> Result<Late, Stop> {
         let mut late = Late::default();
         for item in lock(&self.put_off).drain()? {
@@ -101,7 +111,10 @@ impl Shared {
                 PutOff::Remove { path, why } => drop(late.removals.insert(path, why)),
             }
         }
-        keep_topmost(&mut late.removals);
+        let below = keep_topmost(&mut late.removals);
+        if !self.source.capabilities().tree {
+            late.keys_below = below;
+        }
         Ok(late)
     }
 
@@ -140,12 +153,11 @@ impl Shared {
         let Some(pair) = self.look_at_both(&path).await? else {
             return if distrust { self.watch(&path, Watch::Fresh, why.as_ref()) } else { Ok(()) };
         };
-        if pair.source.is_none() && pair.destination.is_none() && went {
+        if pair.source.is_none() && pair.destination.is_none() {
             return Ok(());
         }
         self.touched(&path);
-        let written = if went { BTreeSet::new() } else { BTreeSet::from([path.clone()]) };
-        let place = super::walk::Place { distrust, went, written: Arc::new(written), ..Self::place(path, why) };
+        let place = super::walk::Place { distrust, went, ..Self::place(path, why) };
         self.clone().deep(place, pair).await.map(drop)
     }
 
@@ -159,6 +171,7 @@ impl Shared {
             below_rename: false,
             went: true,
             distrust: false,
+            below_object: false,
         }
     }
 
@@ -303,6 +316,8 @@ impl Shared {
                 self.tell(path, Did::Remove, why);
                 Ok(true)
             }
+            // What is still there at the source stays, and in a flat store it is in nobody's way.
+            Ok(false) if !self.destination.capabilities().tree => Ok(true),
             Ok(false) => {
                 let reason = "the source still has keys below this path that no listing shows";
                 self.owe(path, reason, why).map(|()| false)

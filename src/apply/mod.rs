@@ -64,7 +64,7 @@ pub struct Options {
     /// Read the bytes of every file on both sides.
     pub compare_all: bool,
     /// The clock.
-    pub now: fn() -> Time,
+    pub now: Arc<dyn Fn() -> Time + Send + Sync>,
 }
 
 /// Where a run leaves what outlives it. Called from many tasks.
@@ -268,6 +268,7 @@ impl Run {
             names.add_written(&path);
         }
         shared.check_root().await?;
+        let given = walk::written_below(&RelPath::root(), names.root());
         let routes = Routes::of(&names.known_hints());
         names.follow_written(|path| routes.forward(path));
         *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
@@ -282,6 +283,8 @@ impl Run {
         let moved = self.do_moves(&names).await;
         shared.doubt_removed(&names, &moved);
         shared.clone().walk(&names, &renamed).await?;
+        // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
+        lock(&shared.carried).retain(|path| given.contains(path));
         self.check_twins(&renamed).await?;
         shared.clone().settle_postponed(&renamed).await
     }

@@ -51,6 +51,8 @@ pub(super) struct Place {
     pub went: bool,
     /// Size and time are known to prove nothing here.
     pub distrust: bool,
+    /// The source has an object at a path above, which only a flat store can.
+    pub below_object: bool,
 }
 
 /// A name that is to be settled, and what both sides show there.
@@ -83,6 +85,7 @@ impl Shared {
             below_rename: renamed.ends.contains(&RelPath::root()),
             went: false,
             distrust: false,
+            below_object: false,
         };
         let pair = self.look_at_roots().await?;
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
@@ -116,6 +119,7 @@ impl Shared {
                 below_rename: true,
                 went: true,
                 distrust: false,
+                below_object: false,
             };
             crew.spawn(self.clone().deep(place, pair)).await?;
         }
@@ -156,12 +160,12 @@ impl Shared {
     async fn visit<'a>(self: &Arc<Self>, visit: Visit<'a>, crew: &Crew) -> Result<Vec<Visit<'a>>, Stop> {
         let Visit { mut place, node, pair } = visit;
         place.why = node.line().cloned().or(place.why);
+        if !self.source.capabilities().tree {
+            return self.visit_key(place, node, pair, crew).await;
+        }
         if node.is_deep() {
             place.written = Arc::new(written_below(&place.path, node));
             place.went = true;
-            if !self.source.capabilities().tree && node.children().len() > 0 {
-                return self.visit_hidden(place, node, pair).await;
-            }
             let shared = self.clone();
             crew.spawn(async move { shared.deep_named(place, pair).await }).await?;
             return Ok(Vec::new());
@@ -173,18 +177,31 @@ impl Shared {
         }
     }
 
-    /// What a listing of a flat store hides is found only by its name: below a deep name, what was written is asked for too.
-    async fn visit_hidden<'a>(
+    /// In a flat store each key stands for itself, whatever is above or below it, and a listing may hide it: so what is named
+    /// below is looked at, each by its own name, whatever was found here.
+    async fn visit_key<'a>(
         self: &Arc<Self>,
-        place: Place,
+        mut place: Place,
         node: &'a Node,
         pair: Pair,
+        crew: &Crew,
     ) -> Result<Vec<Visit<'a>>, Stop> {
-        self.clone().deep_named(place.clone(), pair).await?;
-        match self.look_at_both(&place.path).await? {
-            Some(pair) if pair.source.as_ref().is_some_and(Meta::is_dir) => self.visit_dir(place, node, pair).await,
-            _ => Ok(Vec::new()),
+        let is_object = pair.source.as_ref().is_some_and(|source| !source.is_dir());
+        if pair.source.is_some() && place.below_object && self.destination.capabilities().tree {
+            self.owe(&place.path, "the source has an object above this key", place.line())?;
+        } else if node.is_deep() {
+            place.written = Arc::new(written_below(&place.path, node));
+            place.went = true;
+            self.clone().deep_named(place.clone(), pair).await?;
+        } else if is_object {
+            self.visit_file(place.clone(), node, pair, crew).await?;
+        } else if pair.source.is_some() {
+            return self.visit_dir(place, node, pair).await;
+        } else {
+            self.absent(&place, node, &pair).await?;
         }
+        place.below_object |= is_object;
+        self.visits_below(&place, node, true).await
     }
 
     /// The source has nothing here, and so nothing below: one look answers for all names there.
@@ -215,22 +232,9 @@ impl Shared {
     }
 
     async fn visit_file(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
-        if !self.source.capabilities().tree {
-            self.owe_hidden(&place, node).await?;
-        }
         let leaf = Leaf { written: node.is_written(), place };
         let shared = self.clone();
         crew.spawn(async move { shared.settle_leaf(leaf, pair).await }).await
-    }
-
-    /// In a flat store a key below a key that is an object may live on, though no listing shows it.
-    async fn owe_hidden(&self, place: &Place, node: &Node) -> Result<(), Stop> {
-        for path in named_below(&place.path, node) {
-            if !matches!(self.look(&self.source, &path).await, Ok(None)) {
-                self.owe(&path, "the source has an object above this key", place.line())?;
-            }
-        }
-        Ok(())
     }
 
     async fn visit_dir<'a>(self: &Arc<Self>, place: Place, node: &'a Node, pair: Pair) -> Result<Vec<Visit<'a>>, Stop> {
@@ -239,10 +243,15 @@ impl Shared {
             return Ok(Vec::new());
         }
         self.dir_time_later(&place.path);
+        self.visits_below(&place, node, made.existed).await
+    }
+
+    /// What is named directly below, with both looks. `existed`: the destination may have something there.
+    async fn visits_below<'a>(&self, place: &Place, node: &'a Node, existed: bool) -> Result<Vec<Visit<'a>>, Stop> {
         let names: Vec<&[u8]> = node.children().map(|(name, _)| name).collect();
         let (mut sources, mut destinations) =
             futures::join!(self.look_below(&self.source, &place.path, &names), async {
-                match made.existed {
+                match existed {
                     true => self.look_below(&self.destination, &place.path, &names).await,
                     false => HashMap::new(),
                 }
@@ -331,15 +340,26 @@ impl Shared {
     /// The same for a path that no listing of its directory showed, and that may be both an object and a prefix.
     pub(super) async fn deep_named(self: Arc<Self>, place: Place, pair: Pair) -> Result<bool, Stop> {
         let is_leaf = pair.source.as_ref().is_some_and(|source| !source.is_dir());
-        if is_leaf && !self.source.capabilities().tree && self.has_below(&place.path).await {
+        let is_both = is_leaf && !self.source.capabilities().tree && self.has_below(&self.source, &place.path).await;
+        if is_both && self.destination.capabilities().tree {
             return self.owe(&place.path, BOTH, place.line()).map(|()| false);
         }
-        self.deep(place, pair).await
+        let acted = self.clone().deep(place.clone(), pair).await?;
+        if is_both { Ok(acted | self.deep_below(&place).await?) } else { Ok(acted) }
     }
 
-    /// Whether a listing of a path of the source shows anything, or fails.
-    async fn has_below(&self, path: &RelPath) -> bool {
-        let first = self.again(|| async { self.source.list(path).next().await.transpose() }).await;
+    /// Settles what is below a path that is an object on both sides.
+    async fn deep_below(self: &Arc<Self>, place: &Place) -> Result<bool, Stop> {
+        let existed = self.has_below(&self.destination, &place.path).await;
+        match self.both_listings(place, existed).await {
+            Ok(below) => self.settle_below(place, below).await,
+            Err(error) => self.owe_dir(place, error).await.map(|()| false),
+        }
+    }
+
+    /// Whether a listing of a path shows anything, or fails.
+    async fn has_below(&self, store: &Arc<dyn Store>, path: &RelPath) -> bool {
+        let first = self.again(|| async { store.list(path).next().await.transpose() }).await;
         match first {
             Ok(first) => first.is_some(),
             Err(error) => error.kind != ErrorKind::NotFound,
@@ -375,6 +395,12 @@ impl Shared {
             None if pair.source.as_ref().is_some_and(Meta::is_dir) => return Ok(self.acts()),
             None => return self.deep(place, pair).await,
         };
+        let acted = self.settle_below(&place, below).await? | made.acted;
+        self.set_dir_attrs(&place, &pair, acted).await?;
+        Ok(acted)
+    }
+
+    async fn settle_below(self: &Arc<Self>, place: &Place, below: Merged) -> Result<bool, Stop> {
         let files = Crew::of(&self.files);
         let dirs = Crew::of(&self.dirs);
         for entry in below {
@@ -388,9 +414,7 @@ impl Shared {
                 files.fork(shared.deep(child, pair)).await?;
             }
         }
-        let acted = dirs.done().await? | files.done().await? | made.acted;
-        self.set_dir_attrs(&place, &pair, acted).await?;
-        Ok(acted)
+        Ok(dirs.done().await? | files.done().await?)
     }
 
     /// Makes sure that the destination has the directory, and lists both sides. `None` if it is no directory any more, as
@@ -463,19 +487,26 @@ impl Shared {
         }
     }
 
+    /// True for a directory that a flat destination need not make: it is there as soon as keys below it are, as at the source.
+    fn is_implied(&self, source: Option<&Meta>) -> bool {
+        source.is_some_and(Meta::is_implied) && !self.destination.capabilities().tree
+    }
+
     async fn set_dir_attrs(&self, place: &Place, pair: &Pair, acted: bool) -> Result<(), Stop> {
-        let Some(source) = pair.source.as_ref().filter(|_| !place.path.is_root()) else { return Ok(()) };
+        let source = pair.source.as_ref().filter(|source| !(place.path.is_root() || self.is_implied(Some(source))));
+        let Some(source) = source else { return Ok(()) };
         let holds = self.destination.capabilities();
-        let differ = pair.destination.as_ref().is_none_or(|there| settle::attrs_differ(source, there, holds));
+        let dir = pair.destination.as_ref().filter(|there| there.is_dir()); // else it was made just now, to be filled
+        let differ = dir.is_none_or(|there| settle::attrs_differ(source, there, holds));
         let filled = acted && holds.dir_times;
         if !(differ || filled) {
             return Ok(());
         }
         if !self.acts() {
-            let told = !differ || pair.destination.is_none(); // as a directory to be made
+            let told = !differ || dir.is_none(); // as a directory to be made
             return if told { Ok(()) } else { self.tell_difference(&place.path, Did::SetAttrs, place.line()) };
         }
-        if differ && pair.destination.as_ref().is_some_and(Meta::is_dir) {
+        if differ && dir.is_some() {
             add(&self.tally.attrs_paths, 1);
             self.tell(&place.path, Did::SetAttrs, place.line());
         }
@@ -512,9 +543,13 @@ impl Shared {
             let acted = decision.action == Action::SetAttrs;
             return Ok(Entry::Made(Made { existed: true, acted }));
         }
+        let (implied, existed) = (self.is_implied(source), there.is_some_and(Meta::is_dir));
+        if implied && there.is_none() {
+            return Ok(Entry::Made(Made { existed: false, acted: false }));
+        }
         if !self.acts() {
             self.tell_difference(&place.path, Did::MakeDir, place.line())?;
-            return Ok(Entry::Made(Made { existed: false, acted: true }));
+            return Ok(Entry::Made(Made { existed, acted: true }));
         }
         if decision.clear && self.postpone(place, true).await? {
             return Ok(Entry::Postponed);
@@ -525,12 +560,15 @@ impl Shared {
         {
             return Ok(Entry::Owed);
         }
+        if implied {
+            return Ok(Entry::Made(Made { existed: true, acted: true }));
+        }
         let wanted = settle::writable(source.expect("a directory is made where the source has one"));
         match self.again(|| self.destination.mkdir(&place.path, &wanted)).await {
             Ok(()) => {
                 add(&self.tally.made_dirs, 1);
                 self.tell(&place.path, Did::MakeDir, place.line());
-                Ok(Entry::Made(Made { existed: false, acted: true }))
+                Ok(Entry::Made(Made { existed, acted: true }))
             }
             Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| Entry::Owed),
         }
@@ -593,13 +631,6 @@ pub(super) fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
         }
     });
     written
-}
-
-fn named_below(path: &RelPath, node: &Node) -> Vec<RelPath> {
-    let mut named = Vec::new();
-    node.visit(path, &mut |below, _| named.push(below.clone()));
-    named.retain(|below| below != path);
-    named
 }
 
 type Entries = std::iter::Peekable<Box<dyn Iterator<Item = io::Result<Named>> + Send>>;

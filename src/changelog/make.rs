@@ -1,26 +1,31 @@
 //! Makes one window: reads what is new in the audit logs since the last one, and writes its changes, then its
 //! manifest. What is written depends on the logs and the options alone, not on the clock or the machine.
 
-use super::lines::{self, Bad, Crop, Meaning, Tally};
+use super::lines::{self, Bad, Crop, Meaning, Origin, Tally};
 use super::manifest::{self, Data, Gap, LogRange, Manifest, VERSION, WindowName};
+use super::memory::Memory;
 use super::spool::{Mark, Spool, Spooled};
 use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
-use crate::tail::{self, BLOCK_BYTES, Block, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex};
-use crate::zone::{Zone, whole_hours_off};
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use crate::tail::{
+    self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
+};
+use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use syncd_parsers::{Change, Dialect, Op, RelPath, dialect};
-
-/// How much later than a change its line may carry its time: it is written after the change, and lines of several
-/// threads overtake each other.
-const LATENESS: TimeDelta = TimeDelta::seconds(1);
+use syncd_parsers::detect::{self, SAMPLE_BYTES, Sample, Undetected};
+use syncd_parsers::dialect::{self, Clock, Delivery};
+use syncd_parsers::{Change, Dialect, Op, RelPath};
 
 /// So much of a log that changes nothing makes a window however short the time: reading it again has its price, too.
 const IDLE_BYTES: u64 = 4 << 20;
+
+/// After so much of a file its lines have to be those of a log: what a few compressed bytes can unpack to has no end.
+const TRUSTED_BYTES: u64 = 64 << 20;
 
 /// From how many lines on a file with mostly bad ones is taken for one of another dialect.
 const MOSTLY_BAD_LINES: u64 = 20;
@@ -50,6 +55,8 @@ pub struct MakeOptions {
     /// `None`: that of the window before, else the one that the logs look like.
     pub dialect: Option<&'static dyn Dialect>,
     pub zone: Zone,
+    /// How much older than the newest record one may be that is still to come; `None`: as the dialect has it.
+    pub lateness: Option<TimeDelta>,
     pub scope: Scope,
     /// Go on although lines are lost, and look at everything.
     pub accept_gap: bool,
@@ -91,6 +98,7 @@ impl MakeOptions {
             not_after: None,
             dialect: None,
             zone,
+            lateness: None,
             scope,
             accept_gap: false,
             seen: Seen::default(),
@@ -112,10 +120,11 @@ impl MakeOptions {
 pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> Result<Made, ChangelogError> {
     logs.identity().await.map_err(TailError::from).map_err(no_logs)?;
     let last = read::last(out).await?;
-    let start = Start::new(last, options)?;
-    let meaning = Arc::new(meaning(logs, &start, options).await?);
+    let mut start = Start::new(last, options)?;
+    let meaning = Arc::new(meaning(logs, &mut start, options).await?);
     let survey = survey(logs, &start, &meaning, options).await?;
     let mut draft = Draft::new(meaning, options).await?;
+    draft.consumed = start.consumed.clone();
     draft.gaps.extend(start.gap.clone());
     draft.gaps.extend(survey.gaps.iter().cloned().map(Gap::from));
     draft.check_gaps()?;
@@ -133,6 +142,7 @@ pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> R
 struct Start {
     seq: u64,
     positions: Vec<Position>,
+    consumed: Consumed,
     from: Option<DateTime<Utc>>,
     since: Option<DateTime<Utc>>,
     /// Lines of the time between the windows before and this one were not to be read.
@@ -156,6 +166,7 @@ impl Start {
             seq: manifest.seq + 1,
             gap: since.map(|since| hole(manifest.to, since)),
             positions: manifest.positions,
+            consumed: manifest.consumed,
             from: Some(manifest.to),
             since,
             previous: Some(sha256),
@@ -172,6 +183,7 @@ impl Start {
         Self {
             seq: 1,
             positions,
+            consumed: Consumed::default(),
             from: since.or(at),
             since,
             gap: gap.map(|(since, checkpoint)| hole(checkpoint, since)),
@@ -181,31 +193,78 @@ impl Start {
     }
 }
 
+impl Start {
+    /// Objects have no positions, and a first one of them may hold records that are late, as when something was begun long
+    /// before it was logged.
+    fn suit(&mut self, dialect: &dyn Dialect, lateness: TimeDelta) {
+        if matches!(dialect.delivery(), Delivery::Appended(_)) {
+            return;
+        }
+        self.positions.clear();
+        if self.previous.is_none() {
+            self.since = self.since.or(self.from).map(|since| since - lateness);
+            self.since.into_iter().for_each(|since| self.consumed.begin(since));
+        }
+    }
+}
+
+/// How much older than the newest record one may be that is still to come.
+fn lateness(dialect: &dyn Dialect, options: &MakeOptions) -> TimeDelta {
+    options.lateness.unwrap_or(match dialect.delivery() {
+        Delivery::Appended(lateness) | Delivery::Objects(lateness) => lateness,
+    })
+}
+
 fn hole(from: DateTime<Utc>, to: DateTime<Utc>) -> Gap {
     let reason = format!("lines from {} to {} were not to be read", manifest::spelled(from), manifest::spelled(to));
     Gap { log: None, offset: None, reason }
 }
 
-async fn meaning(logs: &dyn Store, start: &Start, options: &MakeOptions) -> Result<Meaning, ChangelogError> {
-    let chained = start.dialect.as_deref().and_then(dialect::by_name);
-    let dialect = match options.dialect.or(chained) {
-        Some(dialect) => dialect,
-        None => detect(logs, options).await?,
+async fn meaning(logs: &dyn Store, start: &mut Start, options: &MakeOptions) -> Result<Meaning, ChangelogError> {
+    let dialect = match (options.dialect, start.dialect.as_deref()) {
+        (Some(dialect), _) => dialect,
+        (None, Some(name)) => chained(name)?,
+        (None, None) => detect(logs, options).await?,
     };
-    let MakeOptions { zone, until, now, .. } = *options;
+    let MakeOptions { until, now, .. } = *options;
+    let zone = zone_of(dialect, options.zone)?;
+    start.suit(dialect, lateness(dialect, options));
     Ok(Meaning { dialect, zone, scope: options.scope.clone(), since: start.since, until, now })
 }
 
-/// The dialect that the beginnings of the logs look like.
+/// The zone of the log's times. One that is given for a log of UTC is a mistake: then either is wrong.
+fn zone_of(dialect: &dyn Dialect, given: Zone) -> Result<Zone, ChangelogError> {
+    match dialect.clock() {
+        Clock::Local | Clock::LocalWithoutYear => Ok(given),
+        Clock::Utc | Clock::OfFile if given.is_utc() => Ok(Zone::UTC),
+        Clock::Utc | Clock::OfFile => Err(ChangelogError::ZoneOfUtc { dialect: dialect.name(), given }),
+    }
+}
+
+/// The dialect of the windows before.
+fn chained(name: &str) -> Result<&'static dyn Dialect, ChangelogError> {
+    dialect::by_name(name).ok_or_else(|| ChangelogError::OtherDialect { name: name.to_owned() })
+}
+
+/// The one dialect that the beginnings of the logs are of, those left out that are of none.
 async fn detect(logs: &dyn Store, options: &MakeOptions) -> Result<&'static dyn Dialect, ChangelogError> {
     const FILES: usize = 8;
-    const BYTES: usize = 64 << 10;
-    let heads = tail::heads(logs, &*options.wanted, FILES, BYTES).await.map_err(no_logs)?;
-    if heads.is_empty() {
-        return Err(ChangelogError::NoLogs);
+    let beginnings = tail::beginnings(logs, &*options.wanted, FILES, SAMPLE_BYTES).await.map_err(no_logs)?;
+    let (mut found, mut other): (Option<(String, &dyn Dialect)>, _) = (None, None);
+    for Beginning { log, bytes, is_whole } in beginnings {
+        match (detect::detect(Sample { bytes: &bytes, is_whole }), &found) {
+            (Ok(dialect), Some((one, first))) if first.name() != dialect.name() => {
+                let (one, first) = (one.clone(), first.name());
+                return Err(ChangelogError::TwoDialects { one, first, log, second: dialect.name() });
+            }
+            (Ok(dialect), _) => found = Some((log, dialect)),
+            (Err(why @ (Undetected::Mixed { .. } | Undetected::Ambiguous { .. })), _) => {
+                return Err(ChangelogError::NoDialect { log, why });
+            }
+            (Err(why), _) => other = other.or(Some(ChangelogError::NoDialect { log, why })),
+        }
     }
-    let likely = heads.iter().find_map(|head| dialect::likely(head)).and_then(dialect::by_name);
-    likely.ok_or(ChangelogError::UnknownDialect)
+    found.map(|(_, dialect)| dialect).ok_or_else(|| other.unwrap_or(ChangelogError::NoLogs))
 }
 
 async fn survey(
@@ -214,20 +273,21 @@ async fn survey(
     meaning: &Meaning,
     options: &MakeOptions,
 ) -> Result<Survey, ChangelogError> {
-    let born = |head: &[u8]| first_time(meaning.dialect, head);
-    let survey = tail::survey(logs, &start.positions, &options.seen, &*options.wanted, &born).await.map_err(no_logs)?;
+    let is_dated = |name: &str| meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some();
+    let wanted = |name: &str| (options.wanted)(name) && is_dated(name);
+    let born = |head: &Head| meaning.born(head);
+    let survey = match meaning.dialect.delivery() {
+        Delivery::Objects(_) => tail::objects(logs, &start.consumed, &wanted).await,
+        Delivery::Appended(_) => tail::survey(logs, &start.positions, &options.seen, &wanted, &born).await,
+    };
+    let survey = survey.map_err(no_logs)?;
     if survey.found == 0 {
         return Err(ChangelogError::NoLogs);
     }
-    if survey.files.is_empty() && start.positions.is_empty() {
+    if survey.files.is_empty() && start.positions.is_empty() && start.consumed.is_empty() {
         return Err(ChangelogError::NoLines { files: survey.found });
     }
     Ok(survey)
-}
-
-/// The time of the first line that has one.
-fn first_time(dialect: &dyn Dialect, head: &[u8]) -> Option<NaiveDateTime> {
-    head.split(|b| *b == b'\n').find_map(|line| dialect.parse(line, &mut Vec::new()).ok())
 }
 
 fn no_logs(error: TailError) -> ChangelogError {
@@ -242,13 +302,17 @@ struct Draft<'a> {
     options: &'a MakeOptions,
     meaning: Arc<Meaning>,
     spool: Spool,
+    memory: Memory,
     tally: Tally,
     bad: Vec<Bad>,
     logs: Vec<LogRange>,
     positions: Vec<Position>,
+    consumed: Consumed,
     gaps: Vec<Gap>,
     /// A file could not be read as far as it goes, so the window's end stays where it was.
     behind: bool,
+    /// See [`Manifest::doubts`].
+    doubts: Vec<String>,
     /// Of the last line of each file that was read to its end.
     ends: Vec<(String, DateTime<Utc>)>,
     made: Made,
@@ -265,6 +329,8 @@ struct Part {
     /// What follows: bytes of a line that is not whole yet, or cannot be read yet.
     rest: Vec<u8>,
     rest_len: u64,
+    /// How the file begins, if it was read from there.
+    head: Vec<u8>,
 }
 
 /// Why reading a file ended.
@@ -280,7 +346,7 @@ enum End {
 impl Part {
     fn of(file: &LogFile) -> Self {
         let (end, open) = (file.offset(), file.offset() - file.resume());
-        Self { crop: Crop::default(), hash: Sha256::new(), end, open, rest: Vec::new(), rest_len: 0 }
+        Self { crop: Crop::default(), hash: Sha256::new(), end, open, rest: Vec::new(), rest_len: 0, head: Vec::new() }
     }
 }
 
@@ -290,14 +356,17 @@ impl<'a> Draft<'a> {
         let spool = blocking(move || Spool::new(dir)).await?;
         Ok(Self {
             options,
+            memory: Memory::of(meaning.dialect),
             meaning,
             spool,
             tally: Tally::default(),
             bad: Vec::new(),
             logs: Vec::new(),
             positions: Vec::new(),
+            consumed: Consumed::default(),
             gaps: Vec::new(),
             behind: false,
+            doubts: Vec::new(),
             ends: Vec::new(),
             made: Made::default(),
         })
@@ -320,6 +389,7 @@ impl<'a> Draft<'a> {
             self.gaps.push(gap.into());
             self.check_gaps()?;
             file.known = None; // what is there now may all be new
+            self.memory.forget();
             self.read_once(logs, &file).await?;
         }
         Ok(())
@@ -331,11 +401,25 @@ impl<'a> Draft<'a> {
         let mark = self.mark(file).await?;
         let mut part = Part::of(file);
         loop {
-            match reader.next().await? {
-                Step::Block(block) => part = self.take(part, file, block).await?,
+            let step = match reader.next().await {
+                Err(error) => return self.leave_out(part, file, error).map(|()| None),
+                Ok(step) => step,
+            };
+            match step {
+                Step::Block(block) => {
+                    let ahead = async { Ok::<_, ChangelogError>(reader.read_ahead().await) };
+                    let (taken, ahead) = tokio::try_join!(self.take(part, file, block), ahead)?;
+                    part = taken;
+                    if let Err(error) = ahead {
+                        return self.leave_out(part, file, error).map(|()| None);
+                    }
+                }
                 Step::End { torn } => return self.keep(part, file, End::Reached { torn }).map(|()| None),
                 Step::Rotated => return self.postpone(file, mark).await.map(|()| None),
                 Step::Lost(gap) => return Ok(Some(gap)),
+            }
+            if part.end - file.offset() > TRUSTED_BYTES {
+                self.check_dialect(&part, file)?;
             }
             if part.crop.stop.is_none() {
                 reader.put_back(std::mem::take(&mut part.rest));
@@ -345,6 +429,19 @@ impl<'a> Draft<'a> {
                 return self.postpone(file, mark).await.map(|()| None);
             }
         }
+    }
+
+    /// What follows damaged data is lost, if somebody accepts that.
+    fn leave_out(&mut self, part: Part, file: &LogFile, error: TailError) -> Result<(), ChangelogError> {
+        let TailError::Damaged { offset, cause, .. } = &error else { return Err(error.into()) };
+        if !self.options.accept_gap {
+            return Err(error.into());
+        }
+        let reason = format!("what follows is lost, the compressed data is damaged: {cause}");
+        self.gaps.push(Gap { log: Some(file.name.clone()), offset: Some(*offset), reason });
+        let mut file = file.clone();
+        file.closing = true;
+        self.keep(Part { rest_len: 0, ..part }, &file, End::Reached { torn: false })
     }
 
     /// A file of one block is handed over when it has proven to be the right one; of a larger one what
@@ -357,30 +454,47 @@ impl<'a> Draft<'a> {
     }
 
     async fn take(&mut self, mut part: Part, file: &LogFile, mut block: Block) -> Result<Part, ChangelogError> {
-        let (meaning, log, from) = (Arc::clone(&self.meaning), file.name.clone(), file.offset());
-        self.spooling(move |spool| {
-            let (mut crop, used) = lines::reap(&meaning, &log, &block);
-            let end = block.offset + used.bytes as u64;
-            if end > from {
-                spool.write(&std::mem::take(&mut crop.json))?;
-                part.hash.update(between(&block, from, end));
-                (part.end, part.open) = (end, used.open as u64);
-                part.crop.add(crop);
-            }
-            part.rest = block.bytes.split_off(used.bytes);
-            part.rest_len = part.rest.len() as u64;
-            Ok(part)
-        })
-        .await
+        let (meaning, from) = (Arc::clone(&self.meaning), file.offset());
+        let origin = Origin { log: file.name.clone(), modified: modified(file) };
+        let mut memory = std::mem::take(&mut self.memory);
+        let (part, memory) = self
+            .spooling(move |spool| {
+                if block.offset == 0 {
+                    part.head = block.bytes[..block.bytes.len().min(SAMPLE_BYTES)].to_vec();
+                }
+                let extent = lines::extent(&meaning, &origin, &block);
+                let (used, end) = (extent.used, block.offset + extent.used.bytes as u64);
+                let hash = || part.hash.update(between(&block, from, end));
+                let mut crop = lines::reap(&meaning, &origin, &mut memory, &block, extent, hash);
+                if end > from {
+                    spool.write_all(std::mem::take(&mut crop.text))?;
+                    (part.end, part.open) = (end, used.open as u64);
+                    part.crop.add(crop);
+                }
+                part.rest = block.bytes.split_off(used.bytes);
+                part.rest_len = part.rest.len() as u64;
+                Ok((part, memory))
+            })
+            .await?;
+        self.memory = memory;
+        Ok(part)
     }
 
     /// What was read of a file counts.
     fn keep(&mut self, part: Part, file: &LogFile, end: End) -> Result<(), ChangelogError> {
-        self.check_dialect(&part.crop, file)?;
+        self.check_dialect(&part, file)?;
         let LogFile { name: log, fingerprint, .. } = file.clone();
         let Part { crop, hash, end: offset, open, rest_len, .. } = part;
+        let is_object = matches!(self.meaning.dialect.delivery(), Delivery::Objects(_));
         let closed = file.closing && end == End::Reached { torn: false } && rest_len == 0;
-        self.positions.push(Position { log: log.clone(), fingerprint: fingerprint.clone(), offset, open, closed });
+        match is_object {
+            true if closed => self.consumed.add(&log, &file.meta),
+            true => {}
+            false => {
+                let (log, fingerprint) = (log.clone(), fingerprint.clone());
+                self.positions.push(Position { log, fingerprint, offset, open, closed });
+            }
+        }
         if offset > file.offset() {
             let sha256 = hex(&hash.finalize());
             self.logs.push(LogRange { log, fingerprint, from: file.offset(), to: offset, sha256 });
@@ -409,6 +523,7 @@ impl<'a> Draft<'a> {
         if let Some(mark) = mark {
             self.spooling(move |spool| spool.roll_back(mark)).await?;
         }
+        self.memory.forget();
         self.behind = true;
         self.made.postponed += 1;
         self.positions.extend(file.known.clone());
@@ -416,12 +531,19 @@ impl<'a> Draft<'a> {
     }
 
     /// A file of another dialect is an error, a few bad lines in a good file are not.
-    fn check_dialect(&self, crop: &Crop, file: &LogFile) -> Result<(), ChangelogError> {
-        let Tally { lines, bad, records, .. } = crop.tally;
+    fn check_dialect(&self, part: &Part, file: &LogFile) -> Result<(), ChangelogError> {
+        let Tally { lines, bad, records, .. } = part.crop.tally;
+        let Some(first) = part.crop.bad.first() else { return self.check_silent(part, file) };
         let all = records == 0 && file.offset() == 0;
-        let most = bad * 2 > lines && lines >= MOSTLY_BAD_LINES;
-        let Some(first) = crop.bad.iter().find(|_| bad > 0 && (all || most)) else { return Ok(()) };
-        let likely = dialect::likely(first.text.as_bytes()).map(str::to_owned);
+        let most = bad * 2 > lines;
+        let likely = || self.likely(part, first);
+        let likely = if all || (most && lines >= MOSTLY_BAD_LINES) {
+            likely().ok()
+        } else if most && let Ok(other) = likely() {
+            Some(other)
+        } else {
+            return Ok(());
+        };
         Err(ChangelogError::MostlyBad(Box::new(MostlyBad {
             log: file.name.clone(),
             dialect: self.meaning.dialect.name().to_owned(),
@@ -430,23 +552,55 @@ impl<'a> Draft<'a> {
             offset: first.offset,
             column: first.column,
             expected: first.expected.clone(),
-            likely,
+            text: detect::shown(first.text.as_bytes()),
+            likely: likely.map(str::to_owned),
         })))
     }
 
+    /// A file that says nothing holds reads alone, or waits for more lines, or is of another dialect.
+    fn check_silent(&self, part: &Part, file: &LogFile) -> Result<(), ChangelogError> {
+        if part.crop.tally.says_something() || part.head.is_empty() {
+            return Ok(());
+        }
+        let is_whole = part.head.len() < SAMPLE_BYTES;
+        match detect::detect(Sample { bytes: &part.head, is_whole }) {
+            Ok(found) if !self.is_ours(found) => {
+                let (log, dialect, likely) = (file.name.clone(), self.meaning.dialect.name(), found.name());
+                Err(ChangelogError::OtherLog { log, dialect, likely })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A dialect, or that of which it is one spelling.
+    fn is_ours(&self, found: &dyn Dialect) -> bool {
+        self.meaning.dialect.name().starts_with(found.name())
+    }
+
+    /// The other dialect that a file is of, by its beginning or by the first of its lines that is bad.
+    fn likely(&self, part: &Part, first: &Bad) -> Result<&'static str, Undetected> {
+        let is_whole = part.head.len() < SAMPLE_BYTES;
+        let of_head = detect::detect(Sample { bytes: &part.head, is_whole });
+        let found = of_head.or_else(|_| detect::detect(Sample { bytes: first.text.as_bytes(), is_whole: true }))?;
+        if self.is_ours(found) { Err(Undetected::Empty) } else { Ok(found.name()) }
+    }
+
     fn warn(&mut self, survey: &Survey, start: &Start) {
+        let (zone, new) = (self.hours_off(survey), strange_names(survey, start, self.meaning.dialect));
+        self.doubts.extend(zone.into_iter().chain(new));
         let warnings = &mut self.made.warnings;
         warnings.extend(survey.warnings.iter().cloned());
-        warnings.extend(survey.newest().and_then(|file| self.ends.iter().find(|(log, _)| *log == file.name)).and_then(
-            |(log, last)| {
-                let modified = survey.newest()?.meta.mtime?;
-                whole_hours_off(log, self.options.zone, *last, DateTime::from_timestamp_nanos(modified.0))
-            },
-        ));
+        warnings.extend(self.doubts.iter().cloned());
         if self.tally.future > 0 {
             warnings.push(format!("{} changes carry a time that is still to come", self.tally.future));
         }
         warnings.extend(late_start(start, &self.tally));
+    }
+
+    fn hours_off(&self, survey: &Survey) -> Option<String> {
+        let newest = survey.newest()?;
+        let (log, last) = self.ends.iter().find(|(log, _)| *log == newest.name)?;
+        clock_warning(&self.meaning, log, *last, modified(newest)?)
     }
 
     /// True if there is something to say: a change, a record that was set aside, a gap; or, where lines change nothing, that
@@ -467,10 +621,14 @@ impl<'a> Draft<'a> {
     /// Writes data, side file and manifest, in this order: the manifest makes the window exist.
     async fn write(mut self, out: &dyn Store, start: &Start) -> Result<Made, ChangelogError> {
         let name = self.name(start);
+        if !self.consumed.is_empty() {
+            self.consumed.begin(name.to);
+        }
         let first = self.rescan(&name);
         if !first.is_empty() {
-            *self.tally.counts.entry(Op::Rescan).or_default() += 1;
+            self.tally.counts[Op::Rescan as usize] += 1;
         }
+        let lateness_seconds = u64::try_from(self.lateness().num_seconds()).unwrap_or(0);
         let spool = self.spool;
         let spooled = blocking(move || spool.finish(&first)).await?;
         let data = put_data(out, &name, spooled, self.tally.changes()).await?;
@@ -491,11 +649,16 @@ impl<'a> Draft<'a> {
             ignored: self.tally.ignored,
             outside: self.tally.outside,
             odd: self.tally.odd,
+            doubles: self.tally.doubles,
             first_record: self.tally.first,
             last_record: self.tally.last,
-            counts: self.tally.counts,
+            spans: self.tally.spans.clone(),
+            doubts: self.doubts,
+            counts: self.tally.by_op(),
             logs: self.logs,
             positions: self.positions,
+            consumed: self.consumed,
+            lateness_seconds,
             rescan_all: !self.gaps.is_empty(),
             gaps: self.gaps,
             data,
@@ -512,8 +675,12 @@ impl<'a> Draft<'a> {
         let first = [self.options.not_after, self.tally.first].into_iter().flatten().min();
         let from = start.from.or(first).unwrap_or(DateTime::UNIX_EPOCH);
         let last = self.tally.last.map(|last| self.options.until.map_or(last, |until| last.min(until)));
-        let known = last.filter(|_| !self.behind).map(|last| last - LATENESS);
+        let known = last.filter(|_| !self.behind).map(|last| last - self.lateness());
         WindowName { seq: start.seq, from, to: known.map_or(from, |known| known.max(from)) }
+    }
+
+    fn lateness(&self) -> TimeDelta {
+        lateness(self.meaning.dialect, self.options)
     }
 
     /// The change that a gap makes necessary.
@@ -546,6 +713,19 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Where a log appears in whole objects, its times tell nothing of when these were written.
+fn clock_warning(meaning: &Meaning, log: &str, last: DateTime<Utc>, modified: DateTime<Utc>) -> Option<String> {
+    match (meaning.dialect.delivery(), meaning.dialect.clock()) {
+        (Delivery::Objects(_), _) | (_, Clock::OfFile) => None,
+        (_, Clock::Local | Clock::LocalWithoutYear) => whole_hours_off(log, meaning.zone, last, modified),
+        (_, Clock::Utc) => utc_whole_hours_off(log, last, modified),
+    }
+}
+
+fn modified(file: &LogFile) -> Option<DateTime<Utc>> {
+    file.meta.mtime.map(|time| DateTime::from_timestamp_nanos(time.0))
+}
+
 /// A file in which nothing is new keeps its place; only its name may be another, and it may be done.
 fn idle_position(file: &LogFile) -> Option<Position> {
     let known = file.known.clone()?;
@@ -557,6 +737,26 @@ fn between(block: &Block, from: u64, to: u64) -> &[u8] {
     let index = |offset: u64| usize::try_from(offset.saturating_sub(block.offset)).unwrap_or(usize::MAX);
     let end = index(to).min(block.bytes.len());
     &block.bytes[index(from).min(end)..end]
+}
+
+/// Logs that no rotation explains may be those of another source. Where there were none before, all are new; where each delivery
+/// has a name of its own, names say nothing.
+fn strange_names(survey: &Survey, start: &Start, dialect: &dyn Dialect) -> Vec<String> {
+    let known: BTreeSet<String> = start.positions.iter().map(|position| stem(&position.log)).collect();
+    if known.is_empty() || matches!(dialect.delivery(), Delivery::Objects(_)) {
+        return Vec::new();
+    }
+    let new = survey.files.iter().filter(|file| file.known.is_none() && !known.contains(&stem(&file.name)));
+    let doubt = |file: &LogFile| {
+        format!("{} is a log under a new name: if another source writes it, \"as of\" may be too late", file.name)
+    };
+    new.map(doubt).collect()
+}
+
+/// What rotations, dates and packing leave of a name.
+fn stem(name: &str) -> String {
+    let plain = [".gz", ".zst"].iter().find_map(|packing| name.strip_suffix(packing)).unwrap_or(name);
+    plain.chars().filter(|c| !c.is_ascii_digit() && !['.', '-', '_'].contains(c)).collect()
 }
 
 /// Logs that begin after the time from which on they were asked for may have had more.

@@ -1,11 +1,12 @@
 //! What a window says of itself, and how its files are called.
 
-use crate::tail::{self, Fingerprint, Position};
+use crate::tail::{self, Consumed, Fingerprint, Position};
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use syncd_parsers::Op;
+use syncd_parsers::spans::Spans;
 
 /// The form of the manifests that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -40,14 +41,29 @@ pub struct Manifest {
     pub outside: u64,
     /// Changes of paths that no store can hold, set aside.
     pub odd: u64,
+    /// Records that were delivered more than once; they count once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub doubles: u64,
     #[serde(with = "micros::option")]
     pub first_record: Option<DateTime<Utc>>,
     #[serde(with = "micros::option")]
     pub last_record: Option<DateTime<Utc>>,
+    /// When there were records, of any kind and in any of the logs.
+    #[serde(default, skip_serializing_if = "Spans::is_empty")]
+    pub spans: Spans<DateTime<Utc>>,
+    /// Why lines may be missing, or times wrong, without anybody knowing: one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// What was read of the audit logs, in the order of reading.
     pub logs: Vec<LogRange>,
     /// Where reading goes on, by name of the log.
     pub positions: Vec<Position>,
+    /// Of logs that come as whole objects, those that were read.
+    #[serde(default, skip_serializing_if = "Consumed::is_empty")]
+    pub consumed: Consumed,
+    /// Records may still come that are older than the newest by so much: `to` is so much earlier.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lateness_seconds: u64,
     /// Lines that are lost, and were known to be when the window was made.
     pub gaps: Vec<Gap>,
     /// The data begins with a `rescan` of the audit root, since lines are lost.
@@ -152,6 +168,10 @@ impl fmt::Display for Gap {
         }
         f.write_str(&self.reason)
     }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A time as manifests and messages write it: UTC, microseconds.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use syncd_parsers::{Change, RelPath};
+use syncd_parsers::{Change, RelPath, dialect};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio_util::io::StreamReader;
 
@@ -30,6 +30,31 @@ pub struct Applied {
     pub seq: u64,
     pub manifest_sha256: String,
     pub to: DateTime<Utc>,
+    /// What logs the window was made of; empty if an earlier version applied it.
+    #[serde(default)]
+    pub dialect: String,
+    /// See [`Manifest::lateness_seconds`].
+    #[serde(default)]
+    pub lateness_seconds: u64,
+}
+
+impl Applied {
+    #[must_use]
+    pub fn of(manifest: &Manifest, manifest_sha256: &str) -> Self {
+        Self {
+            seq: manifest.seq,
+            manifest_sha256: manifest_sha256.to_owned(),
+            to: manifest.to,
+            dialect: manifest.dialect.clone(),
+            lateness_seconds: manifest.lateness_seconds,
+        }
+    }
+
+    /// What may change without a record in such a log: a sentence each.
+    #[must_use]
+    pub fn cannot_tell(&self) -> &'static [&'static str] {
+        dialect::by_name(&self.dialect).map_or(&[], |dialect| dialect.cannot_tell())
+    }
 }
 
 /// The windows that are there, by sequence number, going by their names alone.

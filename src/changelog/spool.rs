@@ -1,6 +1,7 @@
 //! A window's data on its way to the store: compressed in a temporary file, never as a whole in memory.
 //! Every call blocks.
 
+use super::lines::Text;
 use crate::store::{Body, Chunk, ErrorKind, Meta, StoreError};
 use crate::tail::hex;
 use futures::{StreamExt, TryStreamExt};
@@ -12,8 +13,9 @@ use syncd_parsers::RelPath;
 use tokio_util::io::ReaderStream;
 use zstd::stream::write::Encoder;
 
-/// Fixed, so that the same changes are the same bytes.
-const LEVEL: i32 = 3;
+/// Fixed, so that the same changes are the same bytes. The lowest: a change log is written once and read once, and higher
+/// ones cost more than they save.
+const LEVEL: i32 = 1;
 
 const COPY_BYTES: usize = 1 << 20;
 
@@ -53,7 +55,7 @@ impl Spool {
         Self { sink: Sink::Broken }
     }
 
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -63,6 +65,20 @@ impl Spool {
         };
         encoder.write_all(bytes)?;
         self.sink = Sink::Frame(encoder);
+        Ok(())
+    }
+
+    pub fn write_all(&mut self, texts: Vec<Text>) -> io::Result<()> {
+        texts.iter().try_for_each(|text| match text {
+            Text::Plain(bytes) => self.write(bytes),
+            Text::Frame(frame) => self.write_frame(frame),
+        })
+    }
+
+    fn write_frame(&mut self, frame: &[u8]) -> io::Result<()> {
+        let mut file = self.take().end()?;
+        file.write_all(frame)?;
+        self.sink = Sink::Between(file);
         Ok(())
     }
 
@@ -97,6 +113,11 @@ impl Spool {
     fn take(&mut self) -> Sink {
         std::mem::replace(&mut self.sink, Sink::Broken)
     }
+}
+
+/// Some of the data as a frame of its own.
+pub fn frame(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(bytes, LEVEL)
 }
 
 impl Sink {

@@ -188,17 +188,21 @@ pub struct LogArgs {
     /// The directory of the change log.
     #[arg(long, value_name = "URI")]
     pub change_log_dir: String,
-    /// The audit log's format: hdfs, jindofs. Without it: found out from the lines. hdfs-escaped (Hadoop 2.8 and later) and
-    /// hdfs-raw (up to 2.7) spare the look at the other reading of a name with a backslash.
+    /// The audit log's format, see the documentation for all. Without it: found out from the lines. hdfs-escaped (Hadoop 2.8
+    /// and later) and hdfs-raw (up to 2.7) spare the look at the other reading of a name with a backslash.
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
-    /// The path in the log that corresponds to the source root. Without it: the path of an hdfs:// source, where the
-    /// state directory knows it; else /.
+    /// The path in the log that corresponds to the source root. Without it: the path of an hdfs:// source,
+    /// or bucket and prefix of an s3:// one, where the state directory knows it; else /.
     #[arg(long, value_name = "PATH")]
     pub audit_root: Option<String>,
-    /// The zone of the log's times, which carry none: UTC, Asia/Shanghai, +08:00.
+    /// The zone of the log's times where these carry none: UTC, Asia/Shanghai, +08:00.
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub log_timezone: String,
+    /// How much older than the newest record one may be that is still to come: 1s, 15m, 24h. Without it: as the dialect
+    /// has it. A window ends so much before its newest record.
+    #[arg(long, value_name = "DURATION")]
+    pub lateness: Option<String>,
     /// Begin the first window here: 2022-06-01T12:00:00Z, 2022-01-01-12:00:00 (in the log's zone), or 2h (before now).
     /// Later windows go on where the one before ended, by log position.
     #[arg(long, visible_alias = "start-time", value_name = "TIME")]
@@ -240,6 +244,9 @@ pub struct ApplyArgs {
     /// Without it: half of them, but 1,000 at least.
     #[arg(long = "max-delete", value_name = "N|P%")]
     pub deletes: Option<String>,
+    /// About how much memory the names of a window may take: 512MiB, 2GiB. A window with more is applied in parts.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     #[command(flatten)]
     pub pair: PairArgs,
 }
@@ -276,6 +283,9 @@ pub struct RunArgs {
     /// The zone of the log's times: UTC (the default), Asia/Shanghai, +08:00.
     #[arg(long, value_name = "ZONE")]
     pub log_timezone: Option<String>,
+    /// How much older than the newest record one may be that is still to come: 1s, 15m, 24h.
+    #[arg(long, value_name = "DURATION")]
+    pub lateness: Option<String>,
     /// Go on although lines are missing: the gap is recorded, and everything is settled once.
     #[arg(long)]
     pub accept_gap: bool,
@@ -283,6 +293,9 @@ pub struct RunArgs {
     #[arg(long = "max-delete", value_name = "N|P%")]
     #[serde(rename = "max-delete")]
     pub deletes: Option<String>,
+    /// About how much memory the names of a window may take: 512MiB, 2GiB. A window with more is applied in parts.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
     /// One round, then end: for cron and timers.
     #[arg(long)]
     #[serde(skip)]

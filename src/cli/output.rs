@@ -97,6 +97,12 @@ impl Output {
         for owed in &page.owed {
             self.say(&format!("  owed: {} ({}), since {}", owed.path, owed.reason, crate::report::time(owed.since)));
         }
+        for doubt in &page.log.doubts {
+            self.say(&format!("  lines may be missing: {doubt}"));
+        }
+        for blind in &page.cannot_tell {
+            self.say(&format!("  only a verification finds: {blind}"));
+        }
         if let Some(error) = page.last_run.as_ref().and_then(|run| run.error.as_ref()) {
             self.say(&format!("  the last run failed: {error}"));
         }

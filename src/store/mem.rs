@@ -206,6 +206,15 @@ impl Memory {
         nodes.map(|(path, node)| (path.clone(), (node.meta.clone(), node.bytes.clone()))).collect()
     }
 
+    /// Takes the store back to a snapshot, as a power cut does with what was not made durable. Not counted.
+    pub fn restore(&self, snapshot: &BTreeMap<RelPath, (Meta, Bytes)>) {
+        self.edit(|state, _| {
+            state.nodes.retain(|path, _| path.is_root());
+            let nodes = snapshot.iter().map(|(path, (meta, bytes))| (path.clone(), meta.clone(), bytes.clone()));
+            state.nodes.extend(nodes.map(|(path, meta, bytes)| (path, Node { meta, bytes })));
+        });
+    }
+
     fn edit<T>(&self, change: impl FnOnce(&mut State, &Capabilities) -> T) -> T {
         change(&mut self.shared.state(), &self.shared.capabilities)
     }

@@ -327,6 +327,24 @@ impl Meta {
     pub fn is_dir(&self) -> bool {
         self.kind == Kind::Dir
     }
+
+    /// True for a directory of a flat store that is there only because keys below it are.
+    #[must_use]
+    pub fn is_implied(&self) -> bool {
+        *self == Self::dir()
+    }
+}
+
+impl Chunk {
+    /// Bytes of the file that it stands for.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "an empty chunk is nothing special")]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Hole(len) => *len,
+        }
+    }
 }
 
 impl Body {

@@ -51,7 +51,12 @@ pub struct Reader<'a> {
 
 enum State {
     Start,
-    Reading { source: Bytes, buffer: Vec<u8> },
+    Reading {
+        source: Bytes,
+        buffer: Vec<u8>,
+        /// How many bytes at the end of the buffer were read ahead.
+        ahead: usize,
+    },
     Done(Step),
 }
 
@@ -95,7 +100,7 @@ impl<'a> Reader<'a> {
             }
             return self.skip(source, head).await;
         }
-        Ok(State::Reading { source, buffer: Vec::new() })
+        Ok(State::Reading { source, buffer: Vec::new(), ahead: 0 })
     }
 
     /// Leaves out what was read before.
@@ -111,7 +116,7 @@ impl<'a> Reader<'a> {
         }
         let unread = usize::try_from(source.offset - resume).unwrap_or(0).min(buffer.len());
         buffer.drain(..buffer.len() - unread);
-        Ok(State::Reading { source, buffer })
+        Ok(State::Reading { source, buffer, ahead: 0 })
     }
 
     /// Takes back the end of the block that was handed out last, to begin the next one with.
@@ -122,9 +127,23 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads what comes next while the last block is being used. If the future is dropped, the reader is of no more use.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reader::next`].
+    pub async fn read_ahead(&mut self) -> Result<(), TailError> {
+        if let State::Reading { source, buffer, ahead } = &mut self.state {
+            let before = buffer.len();
+            source.read(buffer, self.block_bytes - (*ahead).min(self.block_bytes)).await?;
+            *ahead += buffer.len() - before;
+        }
+        Ok(())
+    }
+
     async fn read(&mut self) -> Result<Step, TailError> {
-        let State::Reading { source, buffer } = &mut self.state else { return Ok(Step::Rotated) };
-        let full = buffer.len() + self.block_bytes;
+        let State::Reading { source, buffer, ahead } = &mut self.state else { return Ok(Step::Rotated) };
+        let full = buffer.len() + self.block_bytes - std::mem::take(ahead).min(self.block_bytes);
         while buffer.len() < full {
             let before = buffer.len();
             source.read(buffer, full - before).await?;
@@ -146,7 +165,7 @@ impl<'a> Reader<'a> {
     /// The last block, once the file has proven to be the one that was expected.
     async fn finish(&mut self) -> Result<Step, TailError> {
         let same = self.is_same().await?;
-        let State::Reading { source, buffer } = &mut self.state else { return Ok(Step::Rotated) };
+        let State::Reading { source, buffer, .. } = &mut self.state else { return Ok(Step::Rotated) };
         let (torn, reached, offset) = (source.torn, source.offset, source.offset - buffer.len() as u64);
         let bytes = std::mem::take(buffer);
         self.state = State::Done(match same {
@@ -169,8 +188,8 @@ impl<'a> Reader<'a> {
     /// The store cannot read it.
     pub async fn is_same(&self) -> Result<bool, TailError> {
         let LogFile { path, packing, fingerprint, .. } = self.file;
-        if *packing != Packing::Plain {
-            return Ok(true);
+        if *packing != Packing::Plain || fingerprint.len == 0 {
+            return Ok(true); // or an object, of which every version is whole
         }
         let opened = Bytes::open(self.logs, path, *packing, 0, fingerprint.len).await;
         let Some(mut source) = gone(opened)? else { return Ok(false) };

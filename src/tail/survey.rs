@@ -4,12 +4,15 @@
 use super::open::{Bytes, Packing};
 use super::{Fingerprint, Gap, HEAD_BYTES, Position, TailError, gone};
 use crate::store::{ErrorKind, Kind, Listed, Meta, Store, StoreError, Time};
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use syncd_parsers::RelPath;
+
+/// How much of a file is read for the time of its first record.
+const BORN_BYTES: usize = 16 << 10;
 
 /// How often a listing is taken again that seems to lack a file: one that a rotation moved meanwhile may be in neither place.
 const LOOKS_MAX: usize = 3;
@@ -64,8 +67,17 @@ struct SeenFile {
     rest: u64,
 }
 
-/// Looks at the log directory. `wanted` says which names are those of audit logs, `born` reads the time
-/// of the first line from the beginning of a file (some hundred bytes).
+/// The beginning of a log file.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub name: &'a str,
+    pub modified: Option<DateTime<Utc>>,
+    /// Some kilobytes, or the whole file.
+    pub bytes: &'a [u8],
+}
+
+/// Looks at the log directory. `wanted` says which names are those of audit logs, `born` reads the time of the first
+/// record from the beginning of a file.
 ///
 /// # Errors
 ///
@@ -75,7 +87,7 @@ pub async fn survey(
     known: &[Position],
     seen: &Seen,
     wanted: &(dyn Fn(&str) -> bool + Sync),
-    born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
+    born: &(dyn Fn(&Head) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Survey, TailError> {
     let known: Vec<Position> = known.iter().filter(|position| wanted(&position.log)).cloned().collect();
     let mut looks = 1;
@@ -88,22 +100,43 @@ pub async fn survey(
     }
 }
 
-/// The beginnings of the first `max` log files by name, each up to `bytes` long.
+/// The beginning of a log file, to tell its dialect by.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    pub log: String,
+    pub bytes: Vec<u8>,
+    /// It is the whole file.
+    pub is_whole: bool,
+}
+
+/// The beginnings of `max` log files, by name, each up to `bytes` long: of those with the first names, and of the newest.
 ///
 /// # Errors
 ///
 /// The directory or a file cannot be read.
-pub async fn heads(
+pub async fn beginnings(
     logs: &dyn Store,
     wanted: &(dyn Fn(&str) -> bool + Sync),
     max: usize,
     bytes: usize,
-) -> Result<Vec<Vec<u8>>, TailError> {
-    let mut heads = Vec::new();
-    for found in walk(logs, wanted).await?.logs.iter().filter(|found| found.meta.len > 0).take(max) {
-        heads.extend(head(logs, found, bytes).await?);
+) -> Result<Vec<Beginning>, TailError> {
+    let mut found = walk(logs, wanted).await?.logs;
+    found.retain(|found| found.meta.len > 0);
+    let newest = found.iter().max_by_key(|found| found.meta.mtime).map(|found| found.name.clone());
+    let mut left = max;
+    found.retain(|found| {
+        left = left.saturating_sub(1);
+        left > 0 || Some(&found.name) == newest.as_ref()
+    });
+    let mut beginnings = Vec::new();
+    for found in &found {
+        let beginning = |head: Vec<u8>| {
+            let is_whole = head.len() < bytes;
+            Beginning { log: found.name.clone(), bytes: head, is_whole }
+        };
+        beginnings.extend(head(logs, found, bytes).await?.map(beginning));
     }
-    Ok(heads)
+    Ok(beginnings)
 }
 
 impl Survey {
@@ -115,6 +148,11 @@ impl Survey {
 }
 
 impl LogFile {
+    /// A file that is whole and was never read.
+    pub(super) fn whole(found: Found, fingerprint: Fingerprint) -> Self {
+        Self { closing: true, ..log_file(found, fingerprint.clone(), fingerprint, None, None) }
+    }
+
     /// Where reading goes on: at the first line that what follows may give another meaning.
     #[must_use]
     pub fn resume(&self) -> u64 {
@@ -157,17 +195,17 @@ impl Seen {
 
 /// A file as the walk met it.
 #[derive(Debug, Clone)]
-struct Found {
-    path: RelPath,
-    name: String,
-    meta: Meta,
-    packing: Packing,
+pub(super) struct Found {
+    pub path: RelPath,
+    pub name: String,
+    pub meta: Meta,
+    pub packing: Packing,
 }
 
 #[derive(Default)]
-struct Walk {
-    logs: Vec<Found>,
-    warnings: Vec<String>,
+pub(super) struct Walk {
+    pub logs: Vec<Found>,
+    pub warnings: Vec<String>,
 }
 
 async fn look(
@@ -175,10 +213,11 @@ async fn look(
     known: &[Position],
     seen: &Seen,
     wanted: &(dyn Fn(&str) -> bool + Sync),
-    born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
+    born: &(dyn Fn(&Head) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Survey, TailError> {
     let walk = walk(logs, wanted).await?;
     let (found, index) = (walk.logs.len(), Known::new(known));
+    let names: BTreeSet<String> = walk.logs.iter().map(|found| plain(&found.name).to_owned()).collect();
     let mut files = Vec::new();
     for found in walk.logs {
         files.extend(identify(logs, found, &index, seen, born).await?);
@@ -187,12 +226,22 @@ async fn look(
     contend(&mut files);
     close(&mut files, seen);
     files.sort_by(|a, b| (a.born, &a.name).cmp(&(b.born, &b.name)));
-    let gaps = gaps(known, &files);
+    let mut gaps = gaps(known, &files);
+    gaps.extend(skipped(&files, &names));
     Ok(Survey { files, found, gaps, warnings: walk.warnings })
 }
 
 /// All log files below the directory, by name.
 async fn walk(logs: &dyn Store, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Walk, TailError> {
+    look_into(logs, wanted, &|_| true).await
+}
+
+/// The same, but of the directories that are to be entered only.
+pub(super) async fn look_into(
+    logs: &dyn Store,
+    wanted: &(dyn Fn(&str) -> bool + Sync),
+    enter: &(dyn Fn(&RelPath) -> bool + Sync),
+) -> Result<Walk, TailError> {
     let mut walk = Walk::default();
     let mut dirs = vec![RelPath::root()];
     while let Some(dir) = dirs.pop() {
@@ -203,7 +252,10 @@ async fn walk(logs: &dyn Store, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Resul
                 Listed::Entry(entry) if entry.name.starts_with(b".") => {}
                 Listed::Entry(entry) => {
                     let Ok(path) = dir.join(&entry.name) else { continue };
-                    if entry.meta.is_dir() { dirs.push(path) } else { walk.add(path, entry.meta, wanted) }
+                    match entry.meta.is_dir() {
+                        true => dirs.extend(enter(&path).then_some(path)),
+                        false => walk.add(path, entry.meta, wanted),
+                    }
                 }
             }
         }
@@ -267,7 +319,7 @@ async fn identify(
     found: Found,
     known: &Known<'_>,
     seen: &Seen,
-    born: &(dyn Fn(&[u8]) -> Option<NaiveDateTime> + Sync),
+    born: &(dyn Fn(&Head) -> Option<NaiveDateTime> + Sync),
 ) -> Result<Option<LogFile>, TailError> {
     if found.meta.len == 0 {
         return Ok(None);
@@ -278,12 +330,14 @@ async fn identify(
         let (fingerprint, first_line) = (seen.fingerprint.clone(), seen.first_line.clone());
         return Ok(Some(log_file(found, fingerprint, first_line, seen.born, Some(position.clone()))));
     }
-    let Some(head) = head(logs, &found, HEAD_BYTES).await? else { return Ok(None) };
+    let Some(head) = head(logs, &found, BORN_BYTES).await? else { return Ok(None) };
     let (Some(fingerprint), Some(first_line)) = (Fingerprint::of(&head), Fingerprint::of_first_line(&head)) else {
         return Ok(None);
     };
     let position = known.of(&head).cloned();
-    Ok(Some(log_file(found, fingerprint, first_line, born(&head), position)))
+    let modified = found.meta.mtime.map(|time| DateTime::from_timestamp_nanos(time.0));
+    let born = born(&Head { name: &found.name, modified, bytes: &head });
+    Ok(Some(log_file(found, fingerprint, first_line, born, position)))
 }
 
 fn log_file(
@@ -427,6 +481,40 @@ fn gaps(known: &[Position], files: &[LogFile]) -> Vec<Gap> {
         reason: "the file is gone, and what was written to it after that offset was not read".to_owned(),
     };
     vanished.map(gap).collect()
+}
+
+/// Where each rotation gives every file the next number, one whose number grew by more than one had successors that were rotated
+/// as well: those that are not there were never read. Where numbers stay as they are nothing follows.
+fn skipped(files: &[LogFile], names: &BTreeSet<String>) -> Vec<Gap> {
+    let mut steps: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+    for file in files {
+        let Some(known) = &file.known else { continue };
+        let ((base, before), (same, now)) = (numbered(&known.log), numbered(&file.name));
+        if base == same && before > 0 {
+            steps.entry(same).or_default().insert(now.saturating_sub(before));
+        }
+    }
+    let alike = steps.into_iter().filter(|(_, steps)| steps.len() == 1);
+    let newer = alike.flat_map(|(base, steps)| (1..*steps.first().unwrap_or(&0)).map(move |nr| format!("{base}.{nr}")));
+    let gap = |log: String| Gap {
+        log,
+        from: 0,
+        reason: "the file is missing: by the numbers of the others it was there, and it was not read".to_owned(),
+    };
+    newer.filter(|name| !names.contains(name)).map(gap).collect()
+}
+
+/// `audit.log.3.gz` is the third of `audit.log`, which is the one without a number. What is too large is a date.
+fn numbered(name: &str) -> (&str, u32) {
+    const MOST: u32 = 9999;
+    let number = |digits: &str| digits.parse().ok().filter(|number| *number <= MOST && !digits.starts_with(['0', '+']));
+    let parts = plain(name).rsplit_once('.').and_then(|(base, digits)| Some((base, number(digits)?)));
+    parts.unwrap_or((plain(name), 0))
+}
+
+/// A name without the ending that compression gave it.
+fn plain(name: &str) -> &str {
+    [".gz", ".zst"].iter().find_map(|packing| name.strip_suffix(packing)).unwrap_or(name)
 }
 
 /// The gap that a file leaves which has fewer bytes than were read of it.

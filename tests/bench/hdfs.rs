@@ -140,6 +140,7 @@ fn job(cluster: &Hdfs, root: &str, at: &Path) -> (Job, Logs) {
         since: None,
         until: None,
         accept_gap: false,
+        lateness: None,
     };
     (job, logs)
 }

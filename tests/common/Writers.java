@@ -1,9 +1,12 @@
 // Clients of a real HDFS, for tests: many that collide on a few names, or one that holds a file open.
 // Run by the Java source launcher on Hadoop's class path; knows nothing of syncd.
 //
-//   Writers run URI ROOT CLIENTS OPERATIONS SEED [STOP_FILE]
-//       Each client does OPERATIONS random operations below ROOT (0: no bound) or until STOP_FILE is there.
+//   Writers run URI ROOT CLIENTS OPERATIONS SEED [STOP_FILE [PAUSE_MS]]
+//       Each client does OPERATIONS random operations below ROOT (0: no bound) or until STOP_FILE is there, with a pause after each.
 //       The last line of its output is a summary.
+//   Writers jobs URI ROOT SEED STOP_FILE PAUSE_MS
+//       Until STOP_FILE is there tables below ROOT are written as Hadoop's committer does it (below `_temporary`, renamed twice,
+//       `_SUCCESS` last), put in the place of the old ones, and dropped now and then. The last line is a summary.
 //   Writers hold URI PATH... | Writers openappend URI PATH...
 //       Creates each PATH, or opens it for append, says `ok`, and then obeys one command a line for all of them, answering
 //       each with `ok` or `error ...`: write BYTES, hflush, hsync, length, endblock, close, append, appendnew.
@@ -37,6 +40,7 @@ public class Writers {
     public static void main(String[] args) throws Exception {
         switch (args[0]) {
             case "run" -> run(args);
+            case "jobs" -> jobs(args);
             case "hold" -> hold(args, false);
             case "openappend" -> hold(args, true);
             default -> throw new IllegalArgumentException(args[0]);
@@ -49,9 +53,10 @@ public class Writers {
         long operations = Long.parseLong(args[4]);
         long seed = Long.parseLong(args[5]);
         java.nio.file.Path stop = args.length > 6 ? Paths.get(args[6]) : null;
+        long pause = args.length > 7 ? Long.parseLong(args[7]) : 0;
         Client[] all = new Client[clients];
         for (int i = 0; i < clients; i++) {
-            all[i] = new Client(connect(args[1]), args[2], seed + i, operations, stop);
+            all[i] = new Client(connect(args[1]), args[2], seed + i, operations, stop, pause);
             all[i].start();
         }
         Map<String, Integer> done = new TreeMap<>();
@@ -63,6 +68,44 @@ public class Writers {
         }
         System.out.println("seed=" + seed + " clients=" + clients + " refused=" + refused + " done=" + done);
         System.out.flush();
+    }
+
+    static void jobs(String[] args) throws Exception {
+        DistributedFileSystem fs = connect(args[1]);
+        Random random = new Random(Long.parseLong(args[3]));
+        java.nio.file.Path stop = Paths.get(args[4]);
+        int jobs = 0;
+        for (; !Files.exists(stop); jobs++) {
+            job(fs, args[2] + "/t" + random.nextInt(5), random, jobs);
+            Thread.sleep(Long.parseLong(args[5]));
+        }
+        System.out.println("seed=" + args[3] + " jobs=" + jobs);
+        System.out.flush();
+    }
+
+    /** What FileOutputCommitter does, and then two renames that replace the table. */
+    static void job(DistributedFileSystem fs, String table, Random random, int number) throws IOException {
+        String next = table + "_new";
+        String temporary = next + "/_temporary/0";
+        int tasks = 1 + random.nextInt(8);
+        for (int task = 0; task < tasks; task++) {
+            String attempt = temporary + "/_temporary/attempt_" + number + "_" + task;
+            try (FSDataOutputStream out = fs.create(path(attempt + "/part-" + task))) {
+                out.write(pattern(random.nextInt(251), random.nextInt(20_000)));
+            }
+            fs.rename(path(attempt), path(temporary + "/task_" + task));
+        }
+        for (int task = 0; task < tasks; task++) {
+            fs.rename(path(temporary + "/task_" + task + "/part-" + task), path(next + "/part-" + task));
+        }
+        fs.delete(path(next + "/_temporary"), true);
+        fs.create(path(next + "/_SUCCESS"), true).close();
+        fs.rename(path(table), path(table + "_old"));
+        fs.rename(path(next), path(table));
+        fs.delete(path(table + "_old"), true);
+        if (random.nextInt(10) == 0) {
+            fs.delete(path(table), true);
+        }
     }
 
     static DistributedFileSystem connect(String uri) throws IOException {
@@ -156,15 +199,18 @@ public class Writers {
         final Random random;
         final long operations;
         final java.nio.file.Path stop;
+        final long pause;
         final Map<String, Integer> done = new TreeMap<>();
         int refused;
 
-        Client(DistributedFileSystem fs, String root, long seed, long operations, java.nio.file.Path stop) {
+        Client(
+                DistributedFileSystem fs, String root, long seed, long operations, java.nio.file.Path stop, long pause) {
             this.fs = fs;
             this.root = root;
             this.random = new Random(seed);
             this.operations = operations;
             this.stop = stop;
+            this.pause = pause;
         }
 
         @Override
@@ -174,6 +220,11 @@ public class Writers {
                     return;
                 }
                 once();
+                try {
+                    Thread.sleep(pause);
+                } catch (InterruptedException end) {
+                    return;
+                }
             }
         }
 

@@ -87,11 +87,20 @@ impl Minio {
     ///
     /// As [`available`], or what the server said when it did not start.
     pub async fn start() -> Result<Self, String> {
+        Self::start_with(&[]).await
+    }
+
+    /// With further settings in its environment.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Minio::start`].
+    pub async fn start_with(settings: &[(String, String)]) -> Result<Self, String> {
         let program = available()?;
         let mut last = String::new();
         // Between choosing a port and using it, somebody else may take it.
         for _ in 0..3 {
-            match Self::start_once(&program).await {
+            match Self::start_once(&program, settings).await {
                 Ok(server) => return Ok(server),
                 Err(reason) => last = reason,
             }
@@ -99,10 +108,11 @@ impl Minio {
         Err(last)
     }
 
-    async fn start_once(program: &Path) -> Result<Self, String> {
+    async fn start_once(program: &Path, settings: &[(String, String)]) -> Result<Self, String> {
         let dir = TempDir::new().map_err(|error| error.to_string())?;
         let address = free_address().map_err(|error| error.to_string())?;
-        let child = spawn(program, dir.path(), &address).map_err(|error| format!("{}: {error}", program.display()))?;
+        let child = spawn(program, dir.path(), &address, settings)
+            .map_err(|error| format!("{}: {error}", program.display()))?;
         let mut server = Self { endpoint: format!("http://{address}"), bucket: BUCKET.to_owned(), child, dir };
         server.until_it_answers().await?;
         Ok(server)
@@ -168,7 +178,7 @@ fn free_address() -> std::io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn spawn(program: &Path, dir: &Path, address: &str) -> std::io::Result<Child> {
+fn spawn(program: &Path, dir: &Path, address: &str, settings: &[(String, String)]) -> std::io::Result<Child> {
     let log = File::create(dir.join("log"))?;
     Command::new(program)
         .args(["server", "--quiet", "--address", address, "--certs-dir"])
@@ -177,6 +187,7 @@ fn spawn(program: &Path, dir: &Path, address: &str) -> std::io::Result<Child> {
         .env("MINIO_ROOT_PASSWORD", SECRET_KEY)
         .env("MINIO_BROWSER", "off")
         .env("HOME", dir)
+        .envs(settings.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

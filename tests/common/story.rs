@@ -27,6 +27,11 @@ thread_local! {
     static NOW: Cell<i64> = const { Cell::new(0) };
 }
 
+/// Time passes while something is done.
+pub fn pass_time(by: TimeDelta) {
+    NOW.set(NOW.get() + by.num_microseconds().expect("a short time"));
+}
+
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(NOW.get()).expect("a time of the story")
 }
@@ -78,6 +83,7 @@ impl Story {
     }
 
     pub async fn try_import(&self) -> Result<Report, JobError> {
+        NOW.set((now() + STEP).timestamp_micros());
         let positions = tail::positions(&self.log_dir).await.expect("the log can be read");
         self.job.import(Some(positions)).await
     }
@@ -132,6 +138,7 @@ impl Story {
 
     /// The log's news become a window, and all windows are applied.
     pub async fn try_apply(&self) -> Result<Applying, JobError> {
+        NOW.set((now() + STEP).timestamp_micros()); // what was done before is no longer fresh
         self.make().await?;
         self.job.apply(&*self.logs.change_log, Mode::Act).await
     }
@@ -224,6 +231,7 @@ fn logs(log_dir: &Memory) -> Logs {
         since: None,
         until: None,
         accept_gap: false,
+        lateness: None,
     }
 }
 

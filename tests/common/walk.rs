@@ -141,6 +141,15 @@ pub async fn s3(client: &S3Client, bucket: &str, prefix: &str) -> Tree {
     seen.buffer_unordered(AT_ONCE).filter(|(path, _)| futures::future::ready(!path.is_empty())).collect().await
 }
 
+/// The same of objects that carry no attributes, with the directories that their keys lie in.
+pub async fn s3_bare(client: &S3Client, bucket: &str, prefix: &str) -> Tree {
+    let bare = |content| Seen { content, mode: None, mtime: None, owner: None };
+    let files = s3(client, bucket, prefix).await;
+    let slashes = files.keys().flat_map(|path| path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+    let dirs: Vec<(String, Seen)> = slashes.map(|dir| (dir, bare(None))).collect();
+    files.into_iter().map(|(path, seen)| (path, bare(seen.content))).chain(dirs).collect()
+}
+
 /// In the order of the server.
 pub async fn s3_keys(client: &S3Client, bucket: &str, prefix: &str) -> Vec<String> {
     let pages = client.list_objects_v2().bucket(bucket).prefix(format!("{prefix}/")).into_paginator().send();

@@ -54,7 +54,7 @@ pub fn options() -> Options {
         interrupted_since: None,
         fresh: Arc::new(HashSet::new()),
         compare_all: false,
-        now: || Time(i64::MAX),
+        now: Arc::new(|| Time(i64::MAX)),
     }
 }
 

@@ -25,8 +25,8 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn names(&self) -> Names {
-        let mut names = Names::default();
+    fn names(&self, of_keys: bool) -> Names {
+        let mut names = if of_keys { Names::of_keys() } else { Names::default() };
         self.owed.iter().for_each(|path| {
             names.add_deep(path);
             names.add_written(path);
@@ -231,18 +231,18 @@ impl Bench {
             interrupted_since,
             publish: PUBLISH.clone(),
             fresh: Arc::new(self.ledger.fresh()),
-            now: source::now,
+            now: Arc::new(source::now),
             ..options()
         }
     }
 
     async fn parts(&self, lines: &[Change], each: bool, notes: &Notes, run: Run) -> Result<(), Stop> {
-        let mut names = self.ledger.names();
+        let mut names = self.ledger.names(lock(&self.meanwhile).flat);
         for change in lines {
             names.add(change);
             lock(&notes.lately).read(change);
             if each {
-                self.part(&run, std::mem::take(&mut names)).await?;
+                self.part(&run, names.take()).await?;
                 names.remember(lock(&notes.lately).clone());
             }
         }

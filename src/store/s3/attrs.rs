@@ -26,7 +26,8 @@ pub(super) fn of_body(got: &GetObjectOutput) -> Meta {
 
 /// What a look at a directory shows that has a marker. When the marker was written says nothing about the directory.
 pub(super) fn of_marker(head: &HeadObjectOutput) -> Meta {
-    with_attrs(Meta::dir(), head.metadata())
+    let tag = Some(head.e_tag().map(bare_tag).unwrap_or_default());
+    with_attrs(Meta { tag, ..Meta::dir() }, head.metadata())
 }
 
 fn file(len: Option<i64>, modified: Option<&DateTime>, tag: Option<&str>, metadata: Option<&Metadata>) -> Meta {
