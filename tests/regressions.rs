@@ -481,6 +481,15 @@ async fn a_twin_that_an_older_delete_took_away_before_its_rename_was_read_is_fou
 }
 
 #[tokio::test]
+async fn a_twin_that_stood_where_a_rename_ended_is_found_out_though_nothing_was_moved() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
 async fn an_append_that_a_rename_overtook_is_watched_under_the_new_name() {
     let world = World::new();
     world.source.write(&path("e/f"), "1");
