@@ -44,7 +44,9 @@ impl Dialect for AzureStorage {
     }
 
     fn begins(&self, line: &[u8]) -> bool {
-        Request::of(line).is_ok()
+        const CHANGES: [&[u8]; 2] = [b"\"category\":\"StorageWrite\"", b"\"category\":\"StorageDelete\""];
+        let is_resource = || line.starts_with(b"{") && CHANGES.iter().any(|sign| memmem::find(line, sign).is_some());
+        Request::of(line).is_ok() || is_resource()
     }
 
     fn id<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
@@ -62,7 +64,15 @@ impl Dialect for AzureStorage {
         Ok(request.time)
     }
 
-    fn salvage(&self, _line: &[u8], _out: &mut Vec<Entry>) {}
+    fn salvage(&self, record: &[u8], out: &mut Vec<Entry>) {
+        let [time, operation, key] = ["time", "operationName", "objectKey"].map(|key| json::salvage(record, key));
+        let place = key.as_ref().and_then(|key| Place::of_key(key.as_bytes()));
+        let (Some(time), Some(place)) = (time.and_then(|time| time::rfc3339(time.as_bytes())), place) else { return };
+        let is_quiet = |operation: Text| matches!(doing_of(&operation.to_str()), Doing::Effect(Effect::Nothing));
+        if !operation.is_some_and(is_quiet) {
+            place.say(Effect::Unknown, &mut Objects::new(time, None, out));
+        }
+    }
 }
 
 /// What both shapes say. Text is empty where they do not.
@@ -355,7 +365,7 @@ struct Properties<'a> {
 fn of_json(record: &[u8]) -> Result<Request<'_>, ParseError> {
     let resource: Resource = json::read(record, "a resource log: time, category, operationName, properties")?;
     let time = time::rfc3339(resource.time.as_bytes()).ok_or(ParseError::malformed(0, "time, in UTC"))?;
-    let is_storage = resource.category.as_bytes().starts_with(b"Storage");
+    let is_storage = matches!(resource.category.as_bytes(), b"StorageRead" | b"StorageWrite" | b"StorageDelete");
     is_storage.then_some(()).ok_or(ParseError::malformed(0, "category: StorageRead, StorageWrite or StorageDelete"))?;
     Ok(resource.request(time))
 }

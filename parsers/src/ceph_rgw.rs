@@ -235,7 +235,8 @@ impl Record<'_> {
             (Act::Bucket(op), _) => objects.bucket(op, bucket),
             (Act::Batch, _) => self.name_batch(objects),
             (Act::Form, _) | (_, None) => objects.rescan_bucket(bucket),
-            (Act::Object(Op::Write), Some(request)) if request.is_part() => {}
+            (Act::Object(Op::Write), Some(request)) if self.operation.as_bytes() == b"put_obj" && request.is_part() => {
+            }
             // Of Swift: the path is the source, and nothing says where it went.
             (Act::Object(_), Some(request)) if request.method == b"COPY" => objects.rescan_bucket(bucket),
             // To remove a version may bring back the one before it.
@@ -258,20 +259,27 @@ impl Record<'_> {
         }
     }
 
-    /// The key that the record names, if the request can mean it; else every key that either may mean.
+    /// The key that the record names, if the request can mean it; else every key that either may mean. An empty one, if
+    /// there is none: then it is the bucket.
     fn keys(&self, request: &Request, mut each: impl FnMut(&[u8])) {
         let object = self.object.as_ref().map(Text::as_bytes).filter(|key| !key.is_empty());
         match object {
             Some(object) if request.keys(self.bucket.as_bytes()).any(|key| key == object) => each(object),
-            _ => object.into_iter().chain(request.keys(self.bucket.as_bytes())).for_each(each),
+            _ => {
+                let mut keys = object.into_iter().chain(request.keys(self.bucket.as_bytes())).peekable();
+                match keys.peek() {
+                    Some(_) => keys.for_each(each),
+                    None => each(b""),
+                }
+            }
         }
     }
 }
 
 impl Request<'_> {
-    /// A part of an upload changes nothing before the upload is complete.
+    /// A part of an upload changes nothing before the upload is complete. One without the id of an upload is a write.
     fn is_part(&self) -> bool {
-        url::has_parameter(self.query, b"partNumber") && url::has_parameter(self.query, b"uploadId")
+        url::has_value(self.query, b"partNumber") && url::has_value(self.query, b"uploadId")
     }
 }
 

@@ -247,7 +247,8 @@ impl Record<'_> {
             Call::Batch => self.name_each(objects, |objects, bucket, key| objects.name(Op::Delete, bucket, key)),
             Call::Rename => self.name_rename(objects),
             Call::Bucket(op) => objects.bucket(op, self.bucket()),
-            Call::Unknown if self.bucket().is_empty() => {}
+            // Of the account, not of a bucket.
+            Call::Unknown if self.names_nothing() => {}
             Call::Unknown => self.name_each(objects, Objects::rescan_parent),
         }
     }
@@ -277,6 +278,11 @@ impl Record<'_> {
         let below = source.strip_prefix(bucket).and_then(|rest| rest.strip_prefix(b"/"));
         objects.name(Op::Delete, bucket, below.unwrap_or(source));
         self.name_each(objects, |objects, bucket, key| objects.name(Op::Write, bucket, key));
+    }
+
+    fn names_nothing(&self) -> bool {
+        let bucket = self.request_parameters.as_ref().and_then(|parameters| parameters.bucket.as_ref());
+        bucket.is_none() && self.key().is_empty() && self.resources().next().is_none()
     }
 
     fn has_version(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::error::ParseError;
 use crate::object::Objects;
 use crate::{time, url};
 use chrono::{NaiveDateTime, TimeDelta};
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// Fields before the user agent, which is the first that a client fills with any text.
 const FIELDS: usize = 13;
@@ -133,12 +133,24 @@ fn statuses(rest: &[u8]) -> Option<Vec<u16>> {
     };
     let found: Vec<u16> = match rest.first()? {
         b'"' => memmem::find_iter(rest, b"\" ").filter_map(|quote| word(&rest[quote + 2..])).collect(),
-        _ => match word(&rest[memchr(b' ', rest)? + 1..]) {
-            Some(status) => vec![status],
-            None => rest.split(|byte| *byte == b' ').filter_map(effect::status).collect(),
-        },
+        _ => {
+            let after_words = memchr_iter(b' ', rest).map(|space| &rest[space + 1..]);
+            after_words.filter(|text| is_before_error(text).is_some()).filter_map(word).collect()
+        }
     };
     (!found.is_empty()).then_some(found)
+}
+
+/// Whether a word stands before an error, its text, and two numbers, each of which may be `-`.
+fn is_before_error(text: &[u8]) -> Option<()> {
+    let after_word = |text: &'_ [u8]| memchr(b' ', text).map(|space| space + 1);
+    let is_number = |text: &[u8]| text.starts_with(b"-") || text.first().is_some_and(u8::is_ascii_digit);
+    let error = &text[after_word(text)?..];
+    let message = &error[after_word(error)?..];
+    let end = if message.starts_with(b"\"") { memmem::find(message, b"\" ")? + 2 } else { after_word(message)? };
+    let bytes = &message[end..];
+    let time = &bytes[after_word(bytes)?..];
+    (!error.first()?.is_ascii_digit() && is_number(bytes) && is_number(time)).then_some(())
 }
 
 fn effect_of(operation: &[u8]) -> Effect {

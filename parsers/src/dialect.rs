@@ -98,6 +98,11 @@ pub trait Dialect: Send + Sync {
     /// the record before it. With other framings than lines: true if this looks like a record.
     fn begins(&self, line: &[u8]) -> bool;
 
+    /// For [`Framing::Lines`]: true of a line that only names the columns of those below it. It is neither a record nor bad.
+    fn is_heading(&self, _line: &[u8]) -> bool {
+        false
+    }
+
     /// For [`Framing::Events`]: which event a line belongs to.
     fn event<'a>(&self, _line: &'a [u8]) -> Option<&'a [u8]> {
         None

@@ -121,7 +121,18 @@ impl Dialect for GcsAudit {
         Ok(time)
     }
 
-    fn salvage(&self, _line: &[u8], _out: &mut Vec<Entry>) {}
+    fn salvage(&self, record: &[u8], out: &mut Vec<Entry>) {
+        let [time, method, resource] =
+            ["timestamp", "methodName", "resourceName"].map(|key| json::salvage(record, key));
+        let resource = resource.as_ref().and_then(|resource| Resource::of(resource.as_bytes()));
+        let (Some(time), Some(resource)) = (time.and_then(|time| time::rfc3339(time.as_bytes())), resource) else {
+            return;
+        };
+        let is_quiet = |method: Text| matches!(doing_of(&method.to_str()), Doing::Effect(Effect::Nothing));
+        if !method.is_some_and(is_quiet) {
+            Effect::Unknown.say(&mut Objects::new(time, None, out), resource.bucket, resource.key.as_slice());
+        }
+    }
 }
 
 impl AuditLog<'_> {

@@ -12,6 +12,11 @@ use std::borrow::Cow;
 
 const COLUMNS: usize = 17;
 
+const HEADING: &[u8] =
+    b"\"time_micros\",\"c_ip\",\"c_ip_type\",\"c_ip_region\",\"cs_method\",\"cs_uri\",\"sc_status\",\
+    \"cs_bytes\",\"sc_bytes\",\"time_taken_micros\",\"cs_host\",\"cs_referer\",\"cs_user_agent\",\"s_request_id\",\
+    \"cs_operation\",\"cs_bucket\",\"cs_object\"";
+
 /// The dialect `gcs-usage`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GcsUsage;
@@ -39,6 +44,10 @@ impl Dialect for GcsUsage {
 
     fn begins(&self, line: &[u8]) -> bool {
         Row::of(line).is_ok()
+    }
+
+    fn is_heading(&self, line: &[u8]) -> bool {
+        line.strip_prefix(HEADING).is_some_and(|more| matches!(more, b"" | b"\r") || more.starts_with(b",\""))
     }
 
     fn id<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
@@ -115,10 +124,11 @@ impl<'a> Row<'a> {
     fn effect(&self) -> Effect {
         let (_, query) = url::split_query(self.uri);
         let asks_for = |name: &str| url::has_parameter(query, name.as_bytes());
-        let is_step = match self.method {
-            b"PUT" => asks_for("partNumber") && asks_for("uploadId"),
-            b"POST" => asks_for("uploads"),
-            b"DELETE" => asks_for("uploadId"),
+        let has = |name: &str| url::has_value(query, name.as_bytes());
+        let is_step = match (self.operation, self.method) {
+            (b"PUT_Object", b"PUT") => has("partNumber") && has("uploadId"),
+            (b"POST_Object", b"POST") => asks_for("uploads"),
+            (b"DELETE_Object", b"DELETE") => has("uploadId"),
             _ => false,
         };
         match effect_of(self.operation, self.method) {

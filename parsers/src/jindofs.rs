@@ -126,7 +126,9 @@ impl Command {
         let border = command.iter().skip(1).position(u8::is_ascii_uppercase).map_or(command.len(), |at| at + 1);
         let (verb, object) = command.split_at(border);
         match (verb.to_ascii_lowercase().as_slice(), object) {
-            (b"open" | b"get" | b"list" | b"check" | b"exist" | b"exists", _) => Self::Ignored,
+            (b"open" | b"get" | b"list" | b"check" | b"exist" | b"exists", object) if !says_change(object) => {
+                Self::Ignored
+            }
             (b"set", _) => Self::Names(Op::Attr),
             (_, object) if memmem::find(object, b"Acl").is_some() => Self::Names(Op::Attr),
             (b"remove", b"XAttr") => Self::Names(Op::Attr),
@@ -155,6 +157,12 @@ impl Command {
         }
         true
     }
+}
+
+/// `OpenFileForWrite` and `GetOrCreateFile` are not known, but would not only read.
+fn says_change(object: &[u8]) -> bool {
+    const WORDS: [&[u8]; 6] = [b"Create", b"Write", b"Append", b"Truncate", b"Delete", b"Rename"];
+    WORDS.iter().any(|word| memmem::find(object, word).is_some())
 }
 
 /// The path of `jfs://namespace/path`, or of what is a path already; without a slash at the end.

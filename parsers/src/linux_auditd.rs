@@ -330,14 +330,18 @@ impl Names<'_, '_> {
         if in_role(Role::Made).next().is_none() {
             return self.by_role();
         }
+        let old_of = |made: &Item| {
+            let has_inode = made.file.0.is_some();
+            in_role(Role::Removed).find(|removed| has_inode && removed.file == made.file)
+        };
         for made in in_role(Role::Made) {
-            match in_role(Role::Removed).find(|removed| removed.file == made.file) {
+            match old_of(made) {
                 Some(removed) => self.pair(removed, made),
                 None => self.one(Op::Rescan, made),
             }
         }
         for removed in in_role(Role::Removed) {
-            if !in_role(Role::Made).any(|made| made.file == removed.file) {
+            if !in_role(Role::Made).filter_map(old_of).any(|old| std::ptr::eq(old, removed)) {
                 self.one(Op::Delete, removed);
             }
         }

@@ -80,8 +80,11 @@ fn time_of_a_read(record: &[u8]) -> Option<NaiveDateTime> {
         }
         let (key, after) = plain_string(rest)?;
         let (value, after) = plain_string(after.strip_prefix(b":")?)?;
-        if key == b"time" {
-            time = time::rfc3339(value);
+        match key {
+            b"time" => time = time::rfc3339(value),
+            // What the server does by itself has calls of other meanings.
+            b"trigger" if value != b"incoming" => return None,
+            _ => {}
         }
         rest = after.strip_prefix(b",")?;
     }

@@ -35,6 +35,13 @@ pub fn has_parameter(query: &[u8], name: &[u8]) -> bool {
     parameters(query).any(|(own, _)| own == name)
 }
 
+/// Whether a query has a parameter of this name, and never without a value.
+#[must_use]
+pub fn has_value(query: &[u8], name: &[u8]) -> bool {
+    let mut values = parameters(query).filter(|(own, _)| *own == name).map(|(_, value)| value).peekable();
+    values.peek().is_some() && values.all(|value| !value.is_empty())
+}
+
 /// The parameters of a query as they are written. Some logs write the query twice with another `?` between: it separates, too.
 pub fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let parts = query.split(|byte| matches!(byte, b'&' | b'?')).filter(|part| !part.is_empty());
@@ -61,5 +68,10 @@ mod tests {
         assert_eq!(path, b"/data/k");
         assert!(has_parameter(query, b"append") && has_parameter(query, b"position"));
         assert!(!has_parameter(query, b"pos") && !has_parameter(b"", b""));
+        assert!(has_value(query, b"position"));
+        for other in [&b"append"[..], b"pos", b""] {
+            assert!(!has_value(query, other));
+        }
+        assert!(!has_value(b"id=1&id=", b"id"), "which of them counts is the server's to choose");
     }
 }

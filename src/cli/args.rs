@@ -188,8 +188,10 @@ pub struct LogArgs {
     /// The directory of the change log.
     #[arg(long, value_name = "URI")]
     pub change_log_dir: String,
-    /// The audit log's format, see the documentation for all. Without it: found out from the lines. hdfs-escaped (Hadoop 2.8
-    /// and later) and hdfs-raw (up to 2.7) spare the look at the other reading of a name with a backslash.
+    /// The audit log's format: hdfs, jindofs, ozone, s3-access, cloudtrail, s3-event, minio, ceph-rgw, oss-access, cos-access,
+    /// gcs-audit, gcs-usage, azure-storage, samba-full-audit, linux-auditd, gluster-changelog, lustre-changelog. Without it:
+    /// found out from the lines. hdfs-escaped (Hadoop 2.8 and later) and hdfs-raw (up to 2.7) spare the look at the other
+    /// reading of a name with a backslash; samba-full-audit-relative is for Samba 4.11 and earlier.
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
     /// The path in the log that corresponds to the source root. Without it: the path of an hdfs:// source,

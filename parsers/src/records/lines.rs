@@ -157,8 +157,9 @@ impl Reader<'_, '_> {
 
     /// A line that begins no record: part of one, or bad.
     fn take_other(&mut self, line: Line, error: &ParseError) {
-        if line.start >= self.covered {
-            self.taker.set_aside(line.start, self.block.text(line), error);
+        let text = self.block.text(line);
+        if line.start >= self.covered && !self.block.dialect.is_heading(text) {
+            self.taker.set_aside(line.start, text, error);
         }
     }
 

@@ -44,7 +44,9 @@ pub(super) fn read(bytes: &[u8], range: Range<usize>, end: End, mut taker: Taker
             (start, true) => taker.take(start, &bytes[found], 1),
             (start, false) => {
                 taker.out.lines += 1;
-                taker.set_aside(start, bytes[found].trim_ascii_end(), &BROKEN);
+                let text = bytes[found].trim_ascii_end();
+                taker.give_up(start, text, &BROKEN);
+                taker.give(start, text);
             }
         }
     }
@@ -111,7 +113,18 @@ fn object(bytes: &[u8], at: usize, end: End) -> Step {
     match object_len(bytes, at) {
         Scan::Whole(len) => Step::Record(at..at + len),
         Scan::Open if end != End::Closed && bytes.len() - at <= OBJECT_MAX => Step::Open(at),
-        Scan::Open | Scan::Broken => bad(bytes, at, end),
+        Scan::Broken => deep_len(bytes, at).map_or_else(|| bad(bytes, at, end), |len| Step::Bad(at..at + len)),
+        Scan::Open => bad(bytes, at, end),
+    }
+}
+
+/// The length of an object that lies too deep and ends on its own line: what follows it on the line is not its fault.
+fn deep_len(bytes: &[u8], start: usize) -> Option<usize> {
+    let window = &bytes[..bytes.len().min(start + OBJECT_MAX)];
+    let line = &window[..memchr(b'\n', &window[start..]).map_or(window.len(), |newline| start + newline)];
+    match len_within(line, start, usize::MAX) {
+        Scan::Whole(len) => Some(len),
+        Scan::Open | Scan::Broken => None,
     }
 }
 
@@ -247,7 +260,10 @@ fn string_end(bytes: &[u8], mut at: usize) -> Scan {
 
 /// The length of the object that begins here, going by its quotes and brackets alone.
 fn object_len(bytes: &[u8], start: usize) -> Scan {
-    let window = &bytes[..bytes.len().min(start + OBJECT_MAX)];
+    len_within(&bytes[..bytes.len().min(start + OBJECT_MAX)], start, DEPTH_MAX)
+}
+
+fn len_within(window: &[u8], start: usize, depth_max: usize) -> Scan {
     let (mut at, mut depth) = (start, 0_usize);
     while let Some(byte) = window.get(at) {
         at += 1;
@@ -256,11 +272,11 @@ fn object_len(bytes: &[u8], start: usize) -> Scan {
                 Scan::Whole(end) => at = end,
                 other => return other,
             },
-            b'{' | b'[' if depth == DEPTH_MAX => return Scan::Broken,
+            b'{' | b'[' if depth == depth_max => return Scan::Broken,
             b'{' | b'[' => depth += 1,
             b'}' | b']' if depth == 1 => return Scan::Whole(at - start),
             b'}' | b']' => depth -= 1,
-            b'\n' if is_border(bytes, at) => return Scan::Broken,
+            b'\n' if is_border(window, at) => return Scan::Broken,
             _ => {}
         }
     }
