@@ -288,7 +288,7 @@ impl Job {
     /// What a verification says of the log: what no line named is lost, or its line is still to come.
     fn note_verified(&self, verified: &Verified, mode: Mode, found: Gathered, saw_all: bool) -> Result<(), StateError> {
         let before: Findings = self.state.get(Key::Findings)?.unwrap_or_default();
-        let findings = Findings::new(verified.at, mode == Mode::Act, found.paths, found.more, &before);
+        let findings = Findings::new(verified.at, mode == Mode::Act, found, &before);
         let mut ledger: Ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
         if saw_all {
             ledger.verified(&findings);
@@ -301,10 +301,11 @@ impl Job {
         let owed = self.state.owed().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
         let watched = self.state.watched().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
         let (events, gathered) = (self.events.clone(), gathered.clone());
+        let goes_with_a_line = self.source.capabilities().tree;
         Ok(Arc::new(move |event: &Event<'_>| {
             let above = || event.path.ancestors().chain([RelPath::root()]);
             if is_difference(&event.did) && !watched.contains(event.path) && !above().any(|path| owed.contains(&path)) {
-                locked(&gathered).add(event.path);
+                locked(&gathered).add(event.path, goes_with_a_line && matches!(event.did, Did::Remove));
             }
             events(event);
         }))
