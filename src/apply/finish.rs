@@ -112,8 +112,8 @@ impl Shared {
             }
         }
         let below = keep_topmost(&mut late.removals);
-        if !self.source.capabilities().tree {
-            late.keys_below = below;
+        if !self.source.capabilities().tree && self.acts() {
+            late.keys_below = below; // (what only looks has told of them with what is above)
         }
         Ok(late)
     }
@@ -141,10 +141,15 @@ impl Shared {
     pub(super) async fn settle_postponed(self: Arc<Self>, renamed: &super::Renamed) -> Result<(), Stop> {
         let mut postponed: BTreeMap<RelPath, Option<Line>> =
             lock(&renamed.postponed).drain()?.collect::<Result<_, _>>()?;
-        keep_topmost(&mut postponed);
-        let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false, went: true });
-        let each = futures::stream::iter(postponed).map(again);
-        each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
+        while !postponed.is_empty() {
+            let below = keep_topmost(&mut postponed);
+            let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false, went: true });
+            let each = futures::stream::iter(postponed).map(again);
+            each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await?;
+            // In a tree they were settled with what is above them; a key below another stands for itself.
+            postponed = if self.source.capabilities().tree { BTreeMap::new() } else { below };
+        }
+        Ok(())
     }
 
     /// Looks at a path afresh and settles it with all below.
@@ -359,10 +364,25 @@ impl Shared {
             dirs.push(dir);
         }
         if all {
-            self.again(|| self.destination.remove_tree(path)).await?;
+            self.remove_emptied(path, dirs).await?;
             add(&self.tally.removed_dirs, 1);
         }
         Ok(all)
+    }
+
+    /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers: for a key that shows
+    /// only now nobody has asked.
+    async fn remove_emptied(&self, path: &RelPath, dirs: Vec<RelPath>) -> Result<(), StoreError> {
+        if self.destination.capabilities().tree {
+            return self.again(|| self.destination.remove_tree(path)).await;
+        }
+        for dir in dirs.into_iter().rev() {
+            let there = self.look(&self.destination, &dir).await?;
+            if there.is_some_and(|there| there.is_dir() && !there.is_implied()) {
+                self.again(|| self.destination.remove_tree(&dir)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source
