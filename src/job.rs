@@ -577,7 +577,8 @@ struct FullLooks {
 
 impl FullLooks {
     fn may_look(&self) -> bool {
-        self.looks || self.last.next().is_none_or(|next| self.began >= next)
+        let clock_was_ahead = self.last.at.is_some_and(|at| self.began < at);
+        self.looks || clock_was_ahead || self.last.next().is_none_or(|next| self.began >= next)
     }
 
     /// One that is owed is made as soon as it may be.
@@ -862,6 +863,15 @@ mod tests {
         }
         assert_eq!(tries[..9], [3, 3, 6, 12, 24, 48, 96, 192, 384]);
         assert!(tries[9..].iter().all(|wait| *wait == 600), "{tries:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_put_off_a_full_look() {
+        let may_look = |now| {
+            let last = FullLook { at: Some(at(1000)), took_ms: 60_000, due: None };
+            FullLooks { last, began: at(now), looks: false }.may_look()
+        };
+        assert_eq!([999, 1001, 1539, 1540].map(may_look), [true, false, false, true]);
     }
 
     #[test]

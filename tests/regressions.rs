@@ -679,3 +679,18 @@ async fn a_run_that_only_looks_tells_once_of_a_key_that_went_with_its_prefix() {
     let report = world.apply(&["delete a/b/x"], look).await.expect("only looks");
     assert_eq!(report.differing_paths, 1);
 }
+
+#[tokio::test]
+async fn a_key_that_is_made_beside_a_full_prefix_counts_no_deletes() {
+    for destination in [Memory::flat(), Memory::tree()] {
+        let world = World { source: Memory::flat(), destination, ..World::new() };
+        for n in 0..5 {
+            world.source.write(&path(&format!("a/{n}")), "1");
+            world.destination.write(&path(&format!("a/{n}")), "1");
+        }
+        world.source.write(&path("a"), "object");
+        let limited = Options { deletes_max: Some(3), ..options() };
+        world.apply(&["write a"], limited).await.expect("removes nothing");
+        assert!(World::files(&world.destination).contains_key("a/4"));
+    }
+}

@@ -248,6 +248,29 @@ impl Shared {
         Ok(count)
     }
 
+    /// Files below a path of the destination that a flat source has no longer, counted until the guard would refuse: beside
+    /// a key that is a prefix as well, the others live on.
+    async fn count_gone_keys(&self, path: &RelPath) -> Result<u64, StoreError> {
+        let enough = self.options.deletes_max.unwrap_or(0); // without a limit the number is of no interest
+        let (mut count, mut ahead) = (0, vec![path.clone()]);
+        while let Some(dir) = ahead.pop() {
+            let mut listing = self.destination.list(&dir);
+            while let Some(listed) = listing.try_next().await? {
+                let Listed::Entry(entry) = listed else { continue };
+                let Ok(below) = dir.join(&entry.name) else { continue };
+                if entry.meta.is_dir() {
+                    ahead.push(below);
+                } else if self.look(&self.source, &below).await?.is_none() {
+                    count += 1;
+                }
+                if count > enough {
+                    return Ok(count);
+                }
+            }
+        }
+        Ok(count)
+    }
+
     /// Some at a time: all are asked for at the source, then the source is asked whether it is still itself (under a root
     /// that was replaced nothing is found), and then they are removed.
     async fn remove_all(self: Arc<Self>, removals: Vec<Removal>) -> Result<(), Stop> {
@@ -296,7 +319,11 @@ impl Shared {
     pub(super) async fn clear(&self, place: &super::walk::Place, there: &Meta) -> Result<bool, Stop> {
         let (path, why) = (&place.path, place.line());
         self.see_lost_twins(place).await;
-        let files = match self.count_files(path, there).await {
+        let files = match self.source.capabilities().tree || !there.is_dir() {
+            true => self.count_files(path, there).await,
+            false => self.count_gone_keys(path).await,
+        };
+        let files = match files {
             Ok(files) => files,
             Err(error) => return self.owe_error(path, error, why).await.map(|()| false),
         };
