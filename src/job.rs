@@ -288,7 +288,7 @@ impl Job {
     /// What a verification says of the log: what no line named is lost, or its line is still to come.
     fn note_verified(&self, verified: &Verified, mode: Mode, found: Gathered, saw_all: bool) -> Result<(), StateError> {
         let before: Findings = self.state.get(Key::Findings)?.unwrap_or_default();
-        let findings = Findings::new(verified.at, mode == Mode::Act, found.paths, found.more, &before);
+        let findings = Findings::new(verified.at, mode == Mode::Act, found, &before);
         let mut ledger: Ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
         if saw_all {
             ledger.verified(&findings);
@@ -301,10 +301,11 @@ impl Job {
         let owed = self.state.owed().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
         let watched = self.state.watched().map(|item| Ok(item?.0)).collect::<Result<HashSet<RelPath>, StateError>>()?;
         let (events, gathered) = (self.events.clone(), gathered.clone());
+        let goes_with_a_line = self.source.capabilities().tree;
         Ok(Arc::new(move |event: &Event<'_>| {
             let above = || event.path.ancestors().chain([RelPath::root()]);
             if is_difference(&event.did) && !watched.contains(event.path) && !above().any(|path| owed.contains(&path)) {
-                locked(&gathered).add(event.path);
+                locked(&gathered).add(event.path, goes_with_a_line && matches!(event.did, Did::Remove));
             }
             events(event);
         }))
@@ -576,7 +577,8 @@ struct FullLooks {
 
 impl FullLooks {
     fn may_look(&self) -> bool {
-        self.looks || self.last.next().is_none_or(|next| self.began >= next)
+        let clock_was_ahead = self.last.at.is_some_and(|at| self.began < at);
+        self.looks || clock_was_ahead || self.last.next().is_none_or(|next| self.began >= next)
     }
 
     /// One that is owed is made as soon as it may be.
@@ -861,6 +863,15 @@ mod tests {
         }
         assert_eq!(tries[..9], [3, 3, 6, 12, 24, 48, 96, 192, 384]);
         assert!(tries[9..].iter().all(|wait| *wait == 600), "{tries:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_put_off_a_full_look() {
+        let may_look = |now| {
+            let last = FullLook { at: Some(at(1000)), took_ms: 60_000, due: None };
+            FullLooks { last, began: at(now), looks: false }.may_look()
+        };
+        assert_eq!([999, 1001, 1539, 1540].map(may_look), [true, false, false, true]);
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub struct Findings {
     pub lost: BTreeSet<RelPath>,
     /// Found beyond the limit, and counted as lost at once.
     pub more: u64,
+    /// See [`Gathered::gone`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    gone: BTreeSet<RelPath>,
 }
 
 impl Ledger {
@@ -164,9 +167,10 @@ fn fills(span: Span<DateTime<Utc>>, silence: Span<DateTime<Utc>>) -> bool {
 impl Findings {
     /// What a verification found that ended at `at`. What the last one found lost, and is found again, was counted then.
     #[must_use]
-    pub fn new(at: DateTime<Utc>, mended: bool, found: BTreeSet<RelPath>, more: u64, before: &Self) -> Self {
-        let (lost, open) = found.into_iter().partition(|path| before.lost.contains(path) && !before.mended);
-        Self { at: Some(at), mended, open, lost, more }
+    pub fn new(at: DateTime<Utc>, mended: bool, found: Gathered, before: &Self) -> Self {
+        let Gathered { paths, more, gone } = found;
+        let (lost, open) = paths.into_iter().partition(|path| before.lost.contains(path) && !before.mended);
+        Self { at: Some(at), mended, open, lost, more, gone }
     }
 
     /// A line names what was found: it was late and not lost, or the path is settled by now anyway.
@@ -176,10 +180,10 @@ impl Findings {
         }
     }
 
-    /// The ancestors of a named path are looked at, too.
+    /// The ancestors of a named path are looked at, too; but what is gone stays until the line of its going.
     fn explain_path(&mut self, path: &RelPath, deep: bool) {
         for found in [&mut self.open, &mut self.lost] {
-            for named in path.ancestors() {
+            for named in path.ancestors().filter(|named| !self.gone.contains(named)) {
                 found.remove(&named);
             }
             if deep {
@@ -216,12 +220,15 @@ impl Findings {
 pub struct Gathered {
     pub paths: BTreeSet<RelPath>,
     pub more: u64,
+    /// Those of them that are gone at a source where everything that goes has a line of its own: no other line removes them.
+    pub gone: BTreeSet<RelPath>,
 }
 
 impl Gathered {
-    pub fn add(&mut self, path: &RelPath) {
+    pub fn add(&mut self, path: &RelPath, gone: bool) {
         if self.paths.len() < FINDINGS_MAX {
             self.paths.insert(path.clone());
+            self.gone.extend(gone.then(|| path.clone()));
         } else if !self.paths.contains(path) {
             self.more += 1;
         }

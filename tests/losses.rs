@@ -478,6 +478,21 @@ async fn the_doubled_hour_and_the_skipped_one_are_neither_lost_nor_silent() {
     }
 }
 
+#[tokio::test]
+async fn a_line_that_removes_nothing_does_not_explain_what_only_the_destination_has() {
+    let story = Story::of("write d/f one\nwrite e one").await;
+    story.does("write d/f two");
+    story.acts("delete d"); // its line is lost
+    story.job.verify(Mode::Look).await.expect("verifies");
+    story.logs("read .");
+    story.apply().await;
+    story.assert_holds("d/\nd/f one\ne one");
+    assert!(!story.page().healthy, "{}", story.page().sentence);
+    story.logs("delete d");
+    story.apply_all().await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
 // Forged lines
 
 const FORGED: [(&str, &str, &str); 14] = [

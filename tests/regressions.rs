@@ -653,3 +653,72 @@ async fn a_twin_that_was_to_be_published_last_and_was_renamed_before_is_found_ou
     world.apply(&["delete b", "rename a b"], options()).await.expect("applies");
     world.assert_equal();
 }
+
+/// Keys where a hidden one is at home.
+fn flat() -> World {
+    World { source: Memory::flat(), destination: Memory::flat(), ..World::new() }
+}
+
+#[tokio::test]
+async fn a_hidden_key_below_one_that_takes_its_prefix_place_is_not_removed() {
+    let world = flat();
+    world.source.write(&path("a/h"), "h");
+    world.source.write(&path("a"), "object");
+    world.destination.write(&path("a/old"), "old");
+    world.destination.write(&path("a/h"), "h");
+    let mut keys = world.destination.snapshot();
+    keys.retain(|_, (meta, _)| !meta.is_dir()); // no markers
+    world.destination.restore(&keys);
+    world.source.hide_from_list(&path("a/h"));
+    world.destination.hide_from_list(&path("a/h"));
+    world.apply(&["write a", "delete a/old"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_copied_while_the_prefix_above_it_is_cleared_stays() {
+    let world = flat();
+    world.source.write(&path("a/new"), "new");
+    world.source.write(&path("a"), "object");
+    world.destination.make_dirs(&path("a"));
+    world.destination.set_mode(&path("a"), 0o755); // a marker
+    world.destination.write(&path("a/old"), "old");
+    world.destination.fail_next("remove", &path("a/old"), ErrorKind::Throttled); // it takes a while
+    world.apply(&["write a", "write a/new"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn renamed_keys_one_below_the_other_are_both_settled() {
+    let world = flat();
+    world.source.write(&path("a/b"), "new below");
+    world.source.write(&path("a"), "new");
+    world.destination.write(&path("a/b"), "old b");
+    world.destination.write(&path("a"), "old a");
+    world.apply(&["rename x a", "rename y a/b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_run_that_only_looks_tells_once_of_a_key_that_went_with_its_prefix() {
+    let world = World { source: Memory::flat(), ..World::new() };
+    world.destination.write(&path("a/b/x"), "1");
+    let look = Options { mode: Mode::Look, ..options() };
+    let report = world.apply(&["delete a/b/x"], look).await.expect("only looks");
+    assert_eq!(report.differing_paths, 1);
+}
+
+#[tokio::test]
+async fn a_key_that_is_made_beside_a_full_prefix_counts_no_deletes() {
+    for destination in [Memory::flat(), Memory::tree()] {
+        let world = World { source: Memory::flat(), destination, ..World::new() };
+        for n in 0..5 {
+            world.source.write(&path(&format!("a/{n}")), "1");
+            world.destination.write(&path(&format!("a/{n}")), "1");
+        }
+        world.source.write(&path("a"), "object");
+        let limited = Options { deletes_max: Some(3), ..options() };
+        world.apply(&["write a"], limited).await.expect("removes nothing");
+        assert!(World::files(&world.destination).contains_key("a/4"));
+    }
+}

@@ -112,8 +112,8 @@ impl Shared {
             }
         }
         let below = keep_topmost(&mut late.removals);
-        if !self.source.capabilities().tree {
-            late.keys_below = below;
+        if !self.source.capabilities().tree && self.acts() {
+            late.keys_below = below; // (what only looks has told of them with what is above)
         }
         Ok(late)
     }
@@ -141,10 +141,15 @@ impl Shared {
     pub(super) async fn settle_postponed(self: Arc<Self>, renamed: &super::Renamed) -> Result<(), Stop> {
         let mut postponed: BTreeMap<RelPath, Option<Line>> =
             lock(&renamed.postponed).drain()?.collect::<Result<_, _>>()?;
-        keep_topmost(&mut postponed);
-        let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false, went: true });
-        let each = futures::stream::iter(postponed).map(again);
-        each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await
+        while !postponed.is_empty() {
+            let below = keep_topmost(&mut postponed);
+            let again = |(path, why)| self.clone().settle_again(path, Publication { why, distrust: false, went: true });
+            let each = futures::stream::iter(postponed).map(again);
+            each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await?;
+            // In a tree they were settled with what is above them; a key below another stands for itself.
+            postponed = if self.source.capabilities().tree { BTreeMap::new() } else { below };
+        }
+        Ok(())
     }
 
     /// Looks at a path afresh and settles it with all below.
@@ -244,6 +249,29 @@ impl Shared {
         Ok(count)
     }
 
+    /// Files below a path of the destination that a flat source has no longer, counted until the guard would refuse: beside
+    /// a key that is a prefix as well, the others live on.
+    async fn count_gone_keys(&self, path: &RelPath) -> Result<u64, StoreError> {
+        let enough = self.options.deletes_max.unwrap_or(0); // without a limit the number is of no interest
+        let (mut count, mut ahead) = (0, vec![path.clone()]);
+        while let Some(dir) = ahead.pop() {
+            let mut listing = self.destination.list(&dir);
+            while let Some(listed) = listing.try_next().await? {
+                let Listed::Entry(entry) = listed else { continue };
+                let Ok(below) = dir.join(&entry.name) else { continue };
+                if entry.meta.is_dir() {
+                    ahead.push(below);
+                } else if self.look(&self.source, &below).await?.is_none() {
+                    count += 1;
+                }
+                if count > enough {
+                    return Ok(count);
+                }
+            }
+        }
+        Ok(count)
+    }
+
     /// Some at a time: all are asked for at the source, then the source is asked whether it is still itself (under a root
     /// that was replaced nothing is found), and then they are removed.
     async fn remove_all(self: Arc<Self>, removals: Vec<Removal>) -> Result<(), Stop> {
@@ -292,7 +320,11 @@ impl Shared {
     pub(super) async fn clear(&self, place: &super::walk::Place, there: &Meta) -> Result<bool, Stop> {
         let (path, why) = (&place.path, place.line());
         self.see_lost_twins(place).await;
-        let files = match self.count_files(path, there).await {
+        let files = match self.source.capabilities().tree || !there.is_dir() {
+            true => self.count_files(path, there).await,
+            false => self.count_gone_keys(path).await,
+        };
+        let files = match files {
             Ok(files) => files,
             Err(error) => return self.owe_error(path, error, why).await.map(|()| false),
         };
@@ -360,10 +392,25 @@ impl Shared {
             dirs.push(dir);
         }
         if all {
-            self.again(|| self.destination.remove_tree(path)).await?;
+            self.remove_emptied(path, dirs).await?;
             add(&self.tally.removed_dirs, 1);
         }
         Ok(all)
+    }
+
+    /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers: for a key that shows
+    /// only now nobody has asked.
+    async fn remove_emptied(&self, path: &RelPath, dirs: Vec<RelPath>) -> Result<(), StoreError> {
+        if self.destination.capabilities().tree {
+            return self.again(|| self.destination.remove_tree(path)).await;
+        }
+        for dir in dirs.into_iter().rev() {
+            let there = self.look(&self.destination, &dir).await?;
+            if there.is_some_and(|there| there.is_dir() && !there.is_implied()) {
+                self.again(|| self.destination.remove_tree(&dir)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// What moves displaced is not at its old name at the source any more, and whatever of it the source

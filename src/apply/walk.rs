@@ -193,6 +193,10 @@ impl Shared {
             place.written = Arc::new(written_below(&place.path, node));
             place.went = true;
             self.clone().deep_named(place.clone(), pair).await?;
+        } else if is_object && pair.destination.as_ref().is_some_and(Meta::is_dir) {
+            // What the destination has below it is cleared away first: nothing may be copied there meanwhile.
+            let leaf = Leaf { written: node.is_written(), place: place.clone() };
+            self.settle_leaf(leaf, pair).await?;
         } else if is_object {
             self.visit_file(place.clone(), node, pair, crew).await?;
         } else if pair.source.is_some() {
