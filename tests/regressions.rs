@@ -481,6 +481,15 @@ async fn a_twin_that_an_older_delete_took_away_before_its_rename_was_read_is_fou
 }
 
 #[tokio::test]
+async fn a_twin_that_stood_where_a_rename_ended_is_found_out_though_nothing_was_moved() {
+    let world = World::new();
+    world.source.write(&path("b"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["rename a b"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
 async fn an_append_that_a_rename_overtook_is_watched_under_the_new_name() {
     let world = World::new();
     world.source.write(&path("e/f"), "1");
@@ -624,4 +633,23 @@ async fn a_file_copied_fresh_stays_so_where_a_later_look_above_it_fails() {
     assert_eq!(world.notes.owed().len(), 1);
     let watched = world.notes.watched.lock().expect("no panic holds it").clone();
     assert!(watched.iter().all(|(_, watch)| *watch == Watch::Fresh) && !watched.is_empty(), "{watched:?}");
+}
+
+#[tokio::test]
+async fn a_twin_that_was_to_be_published_last_and_was_renamed_before_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("a/_SUCCESS"), "A");
+    world.destination.write(&path("b/_SUCCESS"), "B");
+    let (source, mut looks) = (world.source.clone(), 0);
+    world.source.on_call(move |op, at| {
+        looks += usize::from(op == "lookup" && *at == path("a/_SUCCESS"));
+        if looks == 2 && source.peek(&path("b")).is_none() {
+            source.move_over(&path("a"), &path("b"));
+        }
+        None
+    });
+    world.apply(&["write a/_SUCCESS"], options()).await.expect("applies");
+    assert_eq!(World::files(&world.source)["b/_SUCCESS"], "A", "it was renamed before it was published");
+    world.apply(&["delete b", "rename a b"], options()).await.expect("applies");
+    world.assert_equal();
 }

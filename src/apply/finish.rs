@@ -7,7 +7,7 @@ use crate::names::{Gone, Line};
 use crate::report::{Did, add};
 use crate::store::{Listed, Meta, StoreError};
 use futures::{StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
@@ -153,11 +153,12 @@ impl Shared {
         let Some(pair) = self.look_at_both(&path).await? else {
             return if distrust { self.watch(&path, Watch::Fresh, why.as_ref()) } else { Ok(()) };
         };
-        if pair.source.is_none() && pair.destination.is_none() {
+        if pair.source.is_none() && pair.destination.is_none() && went {
             return Ok(());
         }
         self.touched(&path);
-        let place = super::walk::Place { distrust, went, ..Self::place(path, why) };
+        let written = if went { BTreeSet::new() } else { BTreeSet::from([path.clone()]) };
+        let place = super::walk::Place { distrust, went, written: Arc::new(written), ..Self::place(path, why) };
         self.clone().deep(place, pair).await.map(drop)
     }
 

@@ -251,7 +251,8 @@ impl Shared {
     fn trust(&self, place: &Place, pair: &Pair) -> Trust {
         let known_fresh = self.is_fresh(&place.path);
         let before = if known_fresh { Some(Time(i64::MIN)) } else { self.options.interrupted_since };
-        Trust { before, size_and_time: !(self.has_twin(place, pair) || place.distrust) }
+        let doubtful = self.has_twin(place, pair) || came_unmoved(place) || place.distrust;
+        Trust { before, size_and_time: !doubtful }
     }
 
     /// Counts the file among those below renamed names; on the second look, says whether it has a twin there.
@@ -281,6 +282,12 @@ impl Shared {
     fn transfer<'a>(&'a self, path: &'a RelPath) -> Transfer<'a> {
         Transfer { source: &*self.source, destination: &*self.destination, path, budget: &self.budget }
     }
+}
+
+/// True where a rename ended and the destination moved nothing: what it holds was there before, and if it has the size and the time
+/// of what the rename brought that may be chance.
+fn came_unmoved(place: &Place) -> bool {
+    place.below_rename && !place.renamed.is_moved(&place.path)
 }
 
 /// What stands in the way of one path, or of the run.

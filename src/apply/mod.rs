@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use syncd_parsers::RelPath;
 use tokio::sync::{OnceCell, Semaphore};
@@ -281,6 +281,7 @@ impl Run {
         }
         names.owed().iter().filter(|path| !path.is_root()).for_each(|path| shared.leave(path));
         let moved = self.do_moves(&names).await;
+        renamed.moved.get_or_init(|| moved.iter().map(|step| step.to.clone()).collect());
         shared.doubt_removed(&names, &moved);
         shared.clone().walk(&names, &renamed).await?;
         // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
@@ -384,13 +385,21 @@ struct Renamed {
     postponed: Mutex<Spool<(RelPath, Option<Line>)>>,
     /// Set for the second look, in which a file with a twin is compared byte by byte.
     doubtful: AtomicBool,
+    /// Where this part's moves led.
+    moved: OnceLock<HashSet<RelPath>>,
 }
 
 impl Renamed {
     fn of(names: &Names) -> Self {
         let ends = names.hints().iter().flat_map(|hint| [hint.from.clone(), hint.to.clone()]).collect();
         let twins = Mutex::new(Twins::among(names.hints()));
-        Self { ends, twins, postponed: Mutex::default(), doubtful: AtomicBool::new(false) }
+        Self { ends, twins, postponed: Mutex::default(), doubtful: AtomicBool::new(false), moved: OnceLock::new() }
+    }
+
+    /// True if what the destination has here came with a move of this part.
+    fn is_moved(&self, path: &RelPath) -> bool {
+        let Some(moved) = self.moved.get().filter(|moved| !moved.is_empty()) else { return false };
+        path.ancestors().any(|at| moved.contains(&at))
     }
 
     /// Ends that lie below no other.
