@@ -1231,8 +1231,9 @@ async fn s45_what_speaks_for_lost_lines_is_told_until_everything_was_looked_at()
 }
 
 /// What a verification finds, but for what is owed or watched, is followed until the checkpoint has passed the end of
-/// the verification. What a line names until then had its line; the rest is counted as lost, once, and the status
-/// says how complete the log is. As long as it is not mended or named, the status is not healthy.
+/// the verification. What a line names until then had its line (what is gone in a tree: the line of its going); the
+/// rest is counted as lost, once, and the status says how complete the log is. As long as it is not mended or named,
+/// the status is not healthy.
 #[tokio::test]
 async fn s46_what_no_line_named_is_counted_as_lost() {
     let story = Story::of("write a one\nwrite owed one").await;
