@@ -183,17 +183,7 @@ mod tests {
             events: Arc::new(|_| {}),
             now,
         };
-        let logs = Logs {
-            logs: lines.clone(),
-            change_log: Arc::new(Memory::tree()),
-            dialect: None,
-            zone: Zone::UTC,
-            lateness: None,
-            scope: Scope::new("/data").expect("a root"),
-            since: None,
-            until: None,
-            accept_gap: false,
-        };
+        let logs = Logs::new(lines.clone(), Arc::new(Memory::tree()), Zone::UTC, Scope::new("/data").expect("a root"));
         job.import(Some(Vec::new())).await.expect("imports");
         let (mut text, mut rounds) = (String::new(), Rounds { logs: &logs, job: &job, looked: None });
         memory.write(&RelPath::new("a").expect("a path"), "new");

@@ -306,17 +306,12 @@ impl Stage {
             events: Arc::new(|_| {}),
             now: before_all,
         };
-        let logs = Logs {
-            logs: Arc::new(Local::open(&at("logs"))?),
-            change_log: Arc::new(Local::open(&at("changes"))?),
-            dialect: None,
-            zone: Zone::UTC,
-            lateness: None,
-            scope: Scope::new(ROOT)?,
-            since: None,
-            until: None,
-            accept_gap: false,
-        };
+        let logs = Logs::new(
+            Arc::new(Local::open(&at("logs"))?),
+            Arc::new(Local::open(&at("changes"))?),
+            Zone::UTC,
+            Scope::new(ROOT)?,
+        );
         Ok(Self { folder: folder.to_owned(), source, destination, job, logs })
     }
 

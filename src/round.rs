@@ -31,6 +31,22 @@ pub struct Logs {
 }
 
 impl Logs {
+    /// Everything that is new, of the dialect that the logs look like; lines that are missing are refused.
+    #[must_use]
+    pub fn new(logs: Arc<dyn Store>, change_log: Arc<dyn Store>, zone: Zone, scope: Scope) -> Self {
+        Self {
+            logs,
+            change_log,
+            dialect: None,
+            zone,
+            lateness: None,
+            scope,
+            since: None,
+            until: None,
+            accept_gap: false,
+        }
+    }
+
     /// Makes the next window, if the logs have anything new.
     ///
     /// # Errors

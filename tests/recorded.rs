@@ -69,17 +69,8 @@ async fn replay(recording: &Recording) -> Vec<String> {
     after.stage(&at("source")).expect("stages");
     let log = format!("hdfs-audit-{}.log", recording.number);
     fs::copy(recording.folder.join(&log), at("logs").join(&log)).expect("copies");
-    let logs = Logs {
-        logs: local(&at("logs")),
-        change_log: local(&at("changes")),
-        dialect: None,
-        zone: Zone::UTC,
-        scope: Scope::new(recording.root).expect("a root"),
-        since: None,
-        until: None,
-        accept_gap: false,
-        lateness: None,
-    };
+    let logs =
+        Logs::new(local(&at("logs")), local(&at("changes")), Zone::UTC, Scope::new(recording.root).expect("a root"));
     let made = logs.make(Some(&*job.state), then() + chrono::TimeDelta::days(9)).await.expect("makes a window");
     let window = made.window.expect("the log has changes");
     assert_eq!(window.bad, 0, "every recorded line is understood");

@@ -346,17 +346,12 @@ async fn window(job: &Job, logs: &Memory, change_log: &Memory, lines: &[&str]) {
         time += chrono::TimeDelta::seconds(10);
     }
     logs.write(&path("hdfs-audit.log"), text);
-    let logs = syncd::round::Logs {
-        logs: Arc::new(logs.clone()),
-        change_log: Arc::new(change_log.clone()),
-        dialect: None,
-        zone: syncd::zone::Zone::UTC,
-        scope: syncd::scope::Scope::new("/data").expect("a root"),
-        since: None,
-        until: None,
-        accept_gap: false,
-        lateness: None,
-    };
+    let logs = syncd::round::Logs::new(
+        Arc::new(logs.clone()),
+        Arc::new(change_log.clone()),
+        syncd::zone::Zone::UTC,
+        syncd::scope::Scope::new("/data").expect("a root"),
+    );
     logs.make(Some(&job.state), time).await.expect("makes a window");
 }
 

@@ -132,16 +132,11 @@ fn job(cluster: &Hdfs, root: &str, at: &Path) -> (Job, Logs) {
         events: Arc::new(|_| {}),
         now: syncd::clock::now,
     };
-    let logs = Logs {
-        logs: local(cluster.audit_log_dir.clone()),
-        change_log: local(at.join("changes")),
-        dialect: None,
-        zone: Zone::UTC,
-        scope: Scope::new(root).expect("a root"),
-        since: None,
-        until: None,
-        accept_gap: false,
-        lateness: None,
-    };
+    let logs = Logs::new(
+        local(cluster.audit_log_dir.clone()),
+        local(at.join("changes")),
+        Zone::UTC,
+        Scope::new(root).expect("a root"),
+    );
     (job, logs)
 }

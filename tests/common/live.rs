@@ -489,17 +489,12 @@ impl Follower {
             events: teller(&told, &copied),
             now: syncd::clock::now,
         };
-        let logs = Logs {
-            logs: local(logs),
-            change_log: local(&dir.path().join("changes")),
-            dialect: None,
-            zone: zone.parse::<Zone>().expect("a zone"),
-            scope: Scope::new(root).expect("a root"),
-            since: None,
-            until: None,
-            accept_gap: false,
-            lateness: None,
-        };
+        let logs = Logs::new(
+            local(logs),
+            local(&dir.path().join("changes")),
+            zone.parse::<Zone>().expect("a zone"),
+            Scope::new(root).expect("a root"),
+        );
         let (began, report) = (Instant::now(), Report::default());
         Self {
             name,

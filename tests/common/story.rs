@@ -222,17 +222,7 @@ fn job(source: &Memory, destination: &Memory, dir: &TempDir) -> Job {
 }
 
 fn logs(log_dir: &Memory) -> Logs {
-    Logs {
-        logs: Arc::new(log_dir.clone()),
-        change_log: Arc::new(Memory::tree()),
-        dialect: None,
-        zone: Zone::UTC,
-        scope: Scope::new("/data").expect("a root"),
-        since: None,
-        until: None,
-        accept_gap: false,
-        lateness: None,
-    }
+    Logs::new(Arc::new(log_dir.clone()), Arc::new(Memory::tree()), Zone::UTC, Scope::new("/data").expect("a root"))
 }
 
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {

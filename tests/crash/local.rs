@@ -333,17 +333,12 @@ impl Stage {
     }
 
     fn logs(&self, point: &Arc<Point>) -> Logs {
-        Logs {
-            logs: Stopping::open(self.at("log"), point),
-            change_log: Stopping::open(self.at("changes"), point),
-            dialect: None,
-            zone: Zone::UTC,
-            scope: Scope::new("/data").expect("a root"),
-            since: None,
-            until: None,
-            accept_gap: false,
-            lateness: None,
-        }
+        Logs::new(
+            Stopping::open(self.at("log"), point),
+            Stopping::open(self.at("changes"), point),
+            Zone::UTC,
+            Scope::new("/data").expect("a root"),
+        )
     }
 
     fn check_end(&self) {

@@ -180,17 +180,12 @@ impl Process {
     }
 
     fn logs(&self) -> Logs {
-        Logs {
-            logs: Arc::new(Handle(self.logs_store.clone())),
-            change_log: Arc::new(Handle(self.change_log.clone())),
-            dialect: None,
-            zone: Zone::UTC,
-            scope: Scope::new("/data").expect("a root"),
-            since: None,
-            until: None,
-            accept_gap: false,
-            lateness: None,
-        }
+        Logs::new(
+            Arc::new(Handle(self.logs_store.clone())),
+            Arc::new(Handle(self.change_log.clone())),
+            Zone::UTC,
+            Scope::new("/data").expect("a root"),
+        )
     }
 
     pub fn import(&self) -> Option<Import> {
