@@ -1,9 +1,13 @@
 //! From log directories to windows and back, over the store in memory: every way in which logs rotate, every way in
 //! which lines get lost, and what the windows promise.
 
-use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
+#[path = "common/packed.rs"]
+mod packed;
+
+use async_compression::tokio::write::GzipEncoder;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::TryStreamExt;
+use packed::{gzip, zstd};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use syncd::changelog::{
@@ -128,20 +132,6 @@ fn lines(second: u32, names: &str) -> String {
 fn line(second: u32, name: &str) -> String {
     let (hour, minute) = (second / 3600, second / 60 % 60);
     format!("2022-06-01T{hour:02}:{minute:02}:{:02}.000 write /data/{name}\n", second % 60)
-}
-
-async fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzipEncoder::new(Vec::new());
-    encoder.write_all(bytes).await.expect("compresses");
-    encoder.shutdown().await.expect("compresses");
-    encoder.into_inner()
-}
-
-async fn zstd(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = ZstdEncoder::new(Vec::new());
-    encoder.write_all(bytes).await.expect("compresses");
-    encoder.shutdown().await.expect("compresses");
-    encoder.into_inner()
 }
 
 fn gap_text(result: Result<Made, ChangelogError>) -> String {

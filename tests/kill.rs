@@ -3,8 +3,11 @@
 
 #[path = "common/binary.rs"]
 mod binary;
+#[path = "common/dice.rs"]
+mod dice;
 
 use binary::{Running, Stage, line, split};
+use dice::Dice;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,18 +22,6 @@ const WINDOW_KILLS: usize = 18;
 /// More starts than this for so many kills would mean that processes end before they are killed.
 const STARTS_MAX: usize = 200;
 
-/// xorshift64*: enough to draw names and moments.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-}
-
 /// A stage whose source somebody works on.
 struct Work {
     stage: Stage,
@@ -40,7 +31,7 @@ struct Work {
 
 impl Work {
     fn new(seed: u64) -> Self {
-        let work = Self { stage: Stage::new(), dice: Dice(seed | 1), made: 0 };
+        let work = Self { stage: Stage::new(), dice: Dice::of(seed), made: 0 };
         for number in 0..BULK_FILES {
             let file = work.source(&format!("bulk{}/{number}", number % BULK_DIRS));
             fs::create_dir_all(file.parent().expect("is in a folder")).expect("makes");
@@ -62,18 +53,18 @@ impl Work {
         let mut names: Vec<String> = names.map(|name| name.into_string().expect("is text")).collect();
         names.retain(|name| name.starts_with(what));
         names.sort();
-        names.swap_remove(self.dice.throw(names.len() as u64) as usize)
+        names.swap_remove(self.dice.below(names.len()))
     }
 
     /// One change of the source, then its line.
     fn change(&mut self, dirs: &[&str]) {
         self.made += 1;
         let made = self.made;
-        let what = dirs[self.dice.throw(dirs.len() as u64) as usize];
+        let what = dirs[self.dice.below(dirs.len())];
         let dir = self.dir(what);
-        let path = format!("{dir}/{}", self.dice.throw(60));
+        let path = format!("{dir}/{}", self.dice.below(60));
         let file = self.source(&path);
-        match self.dice.throw(12) {
+        match self.dice.below(12) {
             0..5 => self.stage.write(&path, &format!("{made} ").repeat(1 + made as usize % 700)),
             5 if file.is_file() => self.stage.remove(&path),
             6 if file.is_file() => self.stage.rename(&path, &format!("{dir}/moved{made}")),
@@ -109,7 +100,7 @@ impl Work {
 
     /// Starts a command and kills it after a random time.
     fn kill_within(&mut self, args: &[String], within: Duration) -> bool {
-        let moment = Duration::from_micros(self.dice.throw(within.as_micros() as u64));
+        let moment = Duration::from_micros(self.dice.below(within.as_micros() as usize) as u64);
         let began = Instant::now();
         self.kill(args, &["live", "bulk"], || began.elapsed() >= moment)
     }
@@ -120,7 +111,7 @@ impl Work {
         let mut process: Running = self.stage.start(args);
         while !is_time() && process.0.try_wait().expect("looks").is_none() {
             self.change(dirs);
-            std::thread::park_timeout(Duration::from_millis(self.dice.throw(8)));
+            std::thread::park_timeout(Duration::from_millis(self.dice.below(8) as u64));
         }
         process.0.kill().expect("kills");
         let status = process.0.wait().expect("waits");
@@ -172,9 +163,9 @@ fn kill_imports(work: &mut Work) {
     let destination = work.stage.at("destination");
     let mut kept = Finished::new();
     work.kill_often(IMPORT_KILLS, |work| {
-        let left = BULK_FILES - kept.len() as u64;
-        let enough = kept.len() + work.dice.throw(left / 3 + 1) as usize;
-        let moment = Duration::from_millis(work.dice.throw(200));
+        let left = BULK_FILES as usize - kept.len();
+        let enough = kept.len() + work.dice.below(left / 3 + 1);
+        let moment = Duration::from_millis(work.dice.below(200) as u64);
         let began = Instant::now();
         let is_time = || began.elapsed() >= moment && finished(&destination).len() >= enough;
         let killed = work.kill(&import(work, ""), &["live"], is_time);
@@ -204,7 +195,7 @@ fn kill_windows(work: &mut Work) {
         let make = [split("mkchangelog"), work.stage.logs(), state].concat();
         let changes = vec!["--change-log-dir".to_owned(), work.stage.text("changes")];
         let apply = [split("apply --update"), changes, work.stage.pair()].concat();
-        match work.dice.throw(4) {
+        match work.dice.below(4) {
             0 => work.kill_within(&make, Duration::from_millis(80)),
             1 => work.kill_within(&work.stage.daemon(), Duration::from_millis(700)),
             _ => {

@@ -1,19 +1,20 @@
 //! Lines that are lost, and logs that lie: each ends with both sides equal, or with a status that says what is unknown.
 //! `docs/reliability.md` has the table.
 
+#[path = "common/packed.rs"]
+mod packed;
 #[path = "common/story.rs"]
 #[allow(dead_code, reason = "no test binary uses all")]
 mod story;
 
-use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use chrono::{DateTime, TimeDelta, Utc};
+use packed::{gzip, zstd};
 use story::{Story, now, pass_time, path, record};
 use syncd::apply::Mode;
 use syncd::changelog::ChangelogError;
 use syncd::job::JobError;
 use syncd::store::Time;
 use syncd::store::mem::Memory;
-use tokio::io::AsyncWriteExt;
 
 const LOG: &str = "hdfs-audit.log";
 
@@ -586,18 +587,4 @@ async fn a_log_of_another_format_is_refused_and_not_read_as_lost_lines() {
     story.log_into("hdfs-audit.log.1", &"127.0.0.1 - - \"GET / HTTP/1.1\" 200\n".repeat(40));
     let error = story.try_apply().await.expect_err("no audit log");
     assert!(matches!(error, JobError::Changelog(ChangelogError::MostlyBad(_))), "{error}");
-}
-
-async fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzipEncoder::new(Vec::new());
-    encoder.write_all(bytes).await.expect("compresses");
-    encoder.shutdown().await.expect("compresses");
-    encoder.into_inner()
-}
-
-async fn zstd(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = ZstdEncoder::new(Vec::new());
-    encoder.write_all(bytes).await.expect("compresses");
-    encoder.shutdown().await.expect("compresses");
-    encoder.into_inner()
 }

@@ -1,6 +1,8 @@
 //! Buckets of a real MinIO whose own audit log keeps a copy in step, while clients write and syncd is killed again and
 //! again. MinIO posts its log to a webhook; a collector here appends each entry to a file, as sites do.
 
+use super::dice::Dice;
+use super::live::every;
 use super::minio::Minio;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::RequestId;
@@ -24,13 +26,12 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
 
 const CLIENTS: u64 = 3;
 const KILLS: usize = 20;
 /// More starts than this for so many kills would mean that passes end before they are killed.
 const STARTS_MAX: usize = 200;
-const KILLED_WITHIN_MS: u64 = 900;
+const KILLED_WITHIN_MS: usize = 900;
 /// Of the file that the collector appends to, before it begins another one.
 const ROTATE_BYTES: u64 = 300_000;
 const TRIES: usize = 120;
@@ -223,9 +224,10 @@ impl Audited {
 
     /// Starts passes and kills them, until that happened often enough; returns how many were started.
     async fn kill_often(&self, pass: &[String]) -> usize {
-        let (mut killed, mut dice) = (0, Dice(7));
+        let (mut killed, mut dice) = (0, Dice::of(7));
         for start in 1..=STARTS_MAX {
-            killed += usize::from(self.kill_within(pass, Duration::from_millis(dice.throw(KILLED_WITHIN_MS))).await);
+            killed +=
+                usize::from(self.kill_within(pass, Duration::from_millis(dice.below(KILLED_WITHIN_MS) as u64)).await);
             if killed == KILLS {
                 return start;
             }
@@ -252,33 +254,27 @@ impl Audited {
 
     /// Passes until both sides hold the same; then what they hold, and how many passes that took.
     async fn until_equal(&self, pass: &[String], look: impl AsyncFn() -> (Objects, Objects)) -> (Objects, usize) {
-        let mut clock = every(TRY_EVERY);
-        let mut last = String::new();
+        let (mut clock, mut last) = (every(TRY_EVERY), String::new());
         for passes in 1..=TRIES {
             clock.tick().await;
-            last = self.ran(pass, &[0, 3]);
+            let said = self.ran(pass, &[0, 3]);
             let (held, there) = look().await;
             if held == there {
                 return (held, passes);
             }
-            if passes == TRIES {
-                let all: BTreeSet<&String> = held.keys().chain(there.keys()).collect();
-                let differ: Vec<_> = all.into_iter().filter(|key| held.get(*key) != there.get(*key)).collect();
-                let differ: Vec<_> = differ
-                    .iter()
-                    .map(|key| (key, held.get(*key).map(Vec::len), there.get(*key).map(Vec::len)))
-                    .collect();
-                panic!("not equal (key, bytes at the source, bytes at the destination): {differ:?}\n{last}");
-            }
+            last = format!("{}\n{said}", unequal(&held, &there));
         }
-        unreachable!("{last}")
+        panic!("not equal: {last}")
     }
 }
 
-fn every(period: Duration) -> tokio::time::Interval {
-    let mut clock = tokio::time::interval(period);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    clock
+/// The keys at which the two differ, with how many bytes each side has there.
+fn unequal(held: &Objects, there: &Objects) -> String {
+    let all: BTreeSet<&String> = held.keys().chain(there.keys()).collect();
+    let differ = all.into_iter().filter(|key| held.get(*key) != there.get(*key));
+    let len = |objects: &Objects, key| objects.get(key).map(Vec::len);
+    let lines: Vec<_> = differ.map(|key| format!("{key}: {:?}, {:?}", len(held, key), len(there, key))).collect();
+    lines.join("; ")
 }
 
 /// Clients that write until they are stopped.
@@ -293,7 +289,7 @@ impl Crew {
         let client = |seed| {
             let (bucket, stop) = (bucket.clone(), stop.clone());
             tokio::spawn(async move {
-                let (mut dice, mut asked) = (Dice(seed), Vec::new());
+                let (mut dice, mut asked) = (Dice::of(seed), Vec::new());
                 while !stop.load(Ordering::Relaxed) {
                     // A key may have gone before it is copied.
                     asked.extend(bucket.act(keys, &mut dice).await);
@@ -324,13 +320,12 @@ struct Bucket {
 impl Bucket {
     /// One random change; its request, unless it was refused.
     async fn act(&self, keys: &[&str], dice: &mut Dice) -> Option<String> {
-        let key = |dice: &mut Dice| keys[dice.throw(keys.len() as u64) as usize];
-        let one = key(dice);
-        match dice.throw(10) {
-            0..4 => self.put(one, dice.bytes()).await,
-            4 | 5 => self.copy(one, key(dice)).await,
-            6 => self.in_parts(one, dice.bytes()).await,
-            7 => self.delete_some(&[one, key(dice), key(dice)]).await,
+        let one = dice.pick(keys);
+        match dice.below(10) {
+            0..4 => self.put(one, bytes(dice)).await,
+            4 | 5 => self.copy(one, dice.pick(keys)).await,
+            6 => self.in_parts(one, bytes(dice)).await,
+            7 => self.delete_some(&[one, dice.pick(keys), dice.pick(keys)]).await,
             _ => self.delete(one).await,
         }
     }
@@ -393,20 +388,8 @@ impl Bucket {
     }
 }
 
-/// xorshift64*: enough to draw keys and moments.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-
-    /// Sizes often collide.
-    fn bytes(&mut self) -> Vec<u8> {
-        let (size, first) = ([0, 100, 100, 5000][self.throw(4) as usize], self.throw(251));
-        (0..size).map(|at| ((at + first) % 251) as u8).collect()
-    }
+/// Sizes often collide.
+fn bytes(dice: &mut Dice) -> Vec<u8> {
+    let (size, first) = (dice.pick(&[0, 100, 100, 5000]), dice.below(251));
+    (0..size).map(|at| ((at + first) % 251) as u8).collect()
 }

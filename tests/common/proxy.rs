@@ -1,6 +1,7 @@
 //! A proxy in front of an HTTP server that misbehaves as networks and busy servers do: `503` in bursts, connections that end before
 //! or after the server has done what it was asked, bodies that are slow or cut. What it does is drawn from a seed.
 
+use super::dice::Dice;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 const HEAD_MAX: usize = 64 << 10;
 const SLOW_PIECES: usize = 10;
 const SLOW_PIECE_EVERY: Duration = Duration::from_millis(20);
-const BURST_MAX: u64 = 12;
+const BURST_MAX: usize = 12;
 const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>SlowDown</Code><Message>Please reduce your \
                          request rate.</Message></Error>";
 
@@ -44,7 +45,7 @@ pub struct Proxy {
 struct Shared {
     server: String,
     on: AtomicBool,
-    dice: Mutex<Dice>,
+    trouble: Mutex<Trouble>,
     told: Mutex<BTreeMap<Fault, u64>>,
 }
 
@@ -62,7 +63,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             server: endpoint.trim_start_matches("http://").to_owned(),
             on: AtomicBool::new(false),
-            dice: Mutex::new(Dice { state: seed | 1, burst: 0 }),
+            trouble: Mutex::new(Trouble { dice: Dice::of(seed), burst: 0 }),
             told: Mutex::default(),
         });
         let listening = tokio::spawn(listen(listener, shared.clone()));
@@ -118,7 +119,7 @@ impl Shared {
         if !self.on.load(Ordering::SeqCst) {
             return Fault::None;
         }
-        self.dice.lock().expect("no panic").draw()
+        self.trouble.lock().expect("no panic").draw()
     }
 }
 
@@ -191,28 +192,21 @@ fn without_keeping(head: &str) -> String {
     lines.join("\r\n") + "\r\nConnection: close\r\n\r\n"
 }
 
-/// xorshift64*: the faults, and how many answers of a burst are still to come.
-struct Dice {
-    state: u64,
-    burst: u64,
+/// What faults come, and how many answers of a burst are still to come.
+struct Trouble {
+    dice: Dice,
+    burst: usize,
 }
 
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        (self.state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
-    }
-
+impl Trouble {
     fn draw(&mut self) -> Fault {
         if self.burst > 0 {
             self.burst -= 1;
             return Fault::Busy;
         }
-        match self.throw(100) {
+        match self.dice.below(100) {
             0 => {
-                self.burst = self.throw(BURST_MAX);
+                self.burst = self.dice.below(BURST_MAX);
                 Fault::Busy
             }
             1..3 => Fault::Reset,

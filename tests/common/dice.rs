@@ -1,4 +1,5 @@
 //! Random numbers from a seed: the same on every machine, for ever.
+#![allow(dead_code, reason = "no test binary uses all")]
 
 /// splitmix64.
 #[derive(Debug, Clone)]
