@@ -53,6 +53,34 @@ struct Proven {
     why: Option<Line>,
 }
 
+/// What one look at the keys below a path led to.
+struct Swept {
+    /// The source has none of them.
+    all: bool,
+    removed: usize,
+    /// With the path itself; what is below a directory comes after it.
+    dirs: Vec<RelPath>,
+}
+
+/// What a listing shows at one name. A key that is a prefix as well can only be shown as odd.
+struct Shown<'a> {
+    name: &'a [u8],
+    is_key: bool,
+    is_prefix: bool,
+}
+
+impl<'a> Shown<'a> {
+    fn of(listed: &'a Listed) -> Self {
+        match listed {
+            Listed::Entry(entry) => {
+                let is_prefix = entry.meta.is_dir();
+                Self { name: &entry.name, is_key: !is_prefix, is_prefix }
+            }
+            Listed::Odd(odd) => Self { name: &odd.name, is_key: true, is_prefix: true },
+        }
+    }
+}
+
 /// Keeps what is below no other path; returns the rest.
 fn keep_topmost<T>(paths: &mut BTreeMap<RelPath, T>) -> BTreeMap<RelPath, T> {
     let (mut top, mut kept, mut below): (Option<RelPath>, _, _) = (None, BTreeMap::new(), BTreeMap::new());
@@ -379,6 +407,9 @@ impl Shared {
 
     async fn remove_files(&self, evidence: &[Evidence]) -> Result<(), StoreError> {
         let paths: Vec<RelPath> = evidence.iter().map(|evidence| evidence.path().clone()).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
         self.again(|| self.destination.remove(&paths)).await?;
         add(&self.tally.removed_files, paths.len() as u64);
         Ok(())
@@ -391,34 +422,55 @@ impl Shared {
         Ok(())
     }
 
-    /// False if something below is still there at the source; that, and what leads to it, stays.
+    /// False if something below is still there at the source; that, and what leads to it, stays. Lists again until nothing is
+    /// left to remove: in a flat store an object may have hidden others before it was removed.
     async fn remove_keys(&self, evidence: &Evidence) -> Result<bool, StoreError> {
-        let (mut all, mut ahead, mut dirs) = (true, vec![evidence.path().clone()], Vec::new());
+        loop {
+            let Swept { all, removed, dirs } = self.sweep(evidence).await?;
+            if removed > 0 && !self.destination.capabilities().tree {
+                continue;
+            }
+            if all {
+                self.remove_emptied(evidence, dirs).await?;
+                add(&self.tally.removed_dirs, 1);
+            }
+            return Ok(all);
+        }
+    }
+
+    /// Removes the keys that a listing shows now, each asked for by its own name first.
+    async fn sweep(&self, evidence: &Evidence) -> Result<Swept, StoreError> {
+        let is_tree = self.destination.capabilities().tree;
+        let mut swept = Swept { all: true, removed: 0, dirs: Vec::new() };
+        let mut ahead = vec![evidence.path().clone()];
         while let Some(dir) = ahead.pop() {
             let mut gone = Vec::new();
             let mut listing = self.destination.list(&dir);
             while let Some(listed) = listing.try_next().await? {
-                let Listed::Entry(entry) = listed else { continue };
-                let Ok(below) = dir.join(&entry.name) else { continue };
-                let answer = self.look(&self.source, &below).await?;
-                match Evidence::not_found(below, answer.as_ref()) {
-                    None => all = false,
-                    Some(evidence) if entry.meta.is_dir() => ahead.push(evidence.path().clone()),
-                    Some(evidence) => gone.push(evidence),
+                if is_tree && matches!(listed, Listed::Odd(_)) {
+                    continue; // a pipe, or its like: it goes with its directory
                 }
+                let Shown { name, is_key, is_prefix } = Shown::of(&listed);
+                let Ok(below) = dir.join(name) else {
+                    swept.all = false;
+                    continue;
+                };
+                let answer = self.look(&self.source, &below).await?;
+                let Some(evidence) = Evidence::not_found(below, answer.as_ref()) else {
+                    swept.all = false;
+                    continue;
+                };
+                ahead.extend(is_prefix.then(|| evidence.path().clone()));
+                gone.extend(is_key.then_some(evidence));
             }
             self.remove_files(&gone).await?;
-            dirs.push(dir);
+            swept.removed += gone.len();
+            swept.dirs.push(dir);
         }
-        if all {
-            self.remove_emptied(evidence, dirs).await?;
-            add(&self.tally.removed_dirs, 1);
-        }
-        Ok(all)
+        Ok(swept)
     }
 
-    /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers: for a key that shows
-    /// only now nobody has asked.
+    /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers.
     async fn remove_emptied(&self, evidence: &Evidence, dirs: Vec<RelPath>) -> Result<(), StoreError> {
         if self.destination.capabilities().tree {
             return self.again(|| self.destination.remove_tree(evidence.path())).await;
