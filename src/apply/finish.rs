@@ -7,8 +7,9 @@ use super::{PutOff, Shared, Stop, Watch, lock};
 use crate::names::{Gone, Line};
 use crate::report::{Did, add};
 use crate::store::{Listed, Meta, StoreError};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
@@ -62,23 +63,12 @@ struct Swept {
     dirs: Vec<RelPath>,
 }
 
-/// What a listing shows at one name. A key that is a prefix as well can only be shown as odd.
-struct Shown<'a> {
-    name: &'a [u8],
+/// A name that a listing of the destination shows.
+struct Asked {
+    /// `None`: the source has it, or nobody can ask for it.
+    gone: Option<Evidence>,
     is_key: bool,
     is_prefix: bool,
-}
-
-impl<'a> Shown<'a> {
-    fn of(listed: &'a Listed) -> Self {
-        match listed {
-            Listed::Entry(entry) => {
-                let is_prefix = entry.meta.is_dir();
-                Self { name: &entry.name, is_key: !is_prefix, is_prefix }
-            }
-            Listed::Odd(odd) => Self { name: &odd.name, is_key: true, is_prefix: true },
-        }
-    }
 }
 
 /// Keeps what is below no other path; returns the rest.
@@ -292,21 +282,35 @@ impl Shared {
         let enough = self.options.deletes_max.unwrap_or(0); // without a limit the number is of no interest
         let (mut count, mut ahead) = (0, vec![path.clone()]);
         while let Some(dir) = ahead.pop() {
-            let mut listing = self.destination.list(&dir);
-            while let Some(listed) = listing.try_next().await? {
-                let Listed::Entry(entry) = listed else { continue };
-                let Ok(below) = dir.join(&entry.name) else { continue };
-                if entry.meta.is_dir() {
-                    ahead.push(below);
-                } else if self.look(&self.source, &below).await?.is_none() {
-                    count += 1;
-                }
+            let mut asked = pin!(self.ask_for_all(&dir));
+            while let Some(Asked { gone, is_key, is_prefix }) = asked.try_next().await? {
+                let Some(gone) = gone else { continue };
+                count += u64::from(is_key);
+                ahead.extend(is_prefix.then(|| gone.path().clone()));
                 if count > enough {
                     return Ok(count);
                 }
             }
         }
         Ok(count)
+    }
+
+    /// What a listing of the destination shows, each name asked for at the source.
+    fn ask_for_all<'a>(&'a self, dir: &'a RelPath) -> impl Stream<Item = Result<Asked, StoreError>> + 'a {
+        let listing = self.destination.list(dir);
+        listing.map(|listed| async { self.ask_for(dir, &listed?).await }).buffer_unordered(REMOVALS_MAX)
+    }
+
+    /// A name that no path can spell is nobody's to remove. In a tree what is odd (a pipe, or its like) goes with its directory.
+    async fn ask_for(&self, dir: &RelPath, listed: &Listed) -> Result<Asked, StoreError> {
+        let is_tree = self.destination.capabilities().tree;
+        let (name, is_key, is_prefix) = match listed {
+            Listed::Entry(entry) => (&entry.name, !entry.meta.is_dir(), entry.meta.is_dir()),
+            Listed::Odd(odd) => (&odd.name, !is_tree, !is_tree), // a key that is a prefix as well can only be shown so
+        };
+        let Ok(below) = dir.join(name) else { return Ok(Asked { gone: None, is_key, is_prefix }) };
+        let answer = self.look(&self.source, &below).await?;
+        Ok(Asked { gone: Evidence::not_found(below, answer.as_ref()), is_key, is_prefix })
     }
 
     /// Some at a time: all are asked for at the source, then the source is asked whether it is still itself (under a root
@@ -423,11 +427,11 @@ impl Shared {
     }
 
     /// False if something below is still there at the source; that, and what leads to it, stays. Lists again until nothing is
-    /// left to remove: in a flat store an object may have hidden others before it was removed.
+    /// left to remove: what was removed may have hidden something from the listing.
     async fn remove_keys(&self, evidence: &Evidence) -> Result<bool, StoreError> {
         loop {
             let Swept { all, removed, dirs } = self.sweep(evidence).await?;
-            if removed > 0 && !self.destination.capabilities().tree {
+            if removed > 0 {
                 continue;
             }
             if all {
@@ -438,34 +442,23 @@ impl Shared {
         }
     }
 
-    /// Removes the keys that a listing shows now, each asked for by its own name first.
+    /// Removes the keys that a listing shows now and the source has not.
     async fn sweep(&self, evidence: &Evidence) -> Result<Swept, StoreError> {
-        let is_tree = self.destination.capabilities().tree;
         let mut swept = Swept { all: true, removed: 0, dirs: Vec::new() };
         let mut ahead = vec![evidence.path().clone()];
         while let Some(dir) = ahead.pop() {
-            let mut gone = Vec::new();
-            let mut listing = self.destination.list(&dir);
-            while let Some(listed) = listing.try_next().await? {
-                if is_tree && matches!(listed, Listed::Odd(_)) {
-                    continue; // a pipe, or its like: it goes with its directory
-                }
-                let Shown { name, is_key, is_prefix } = Shown::of(&listed);
-                let Ok(below) = dir.join(name) else {
-                    swept.all = false;
-                    continue;
-                };
-                let answer = self.look(&self.source, &below).await?;
-                let Some(evidence) = Evidence::not_found(below, answer.as_ref()) else {
-                    swept.all = false;
-                    continue;
-                };
-                ahead.extend(is_prefix.then(|| evidence.path().clone()));
-                gone.extend(is_key.then_some(evidence));
+            swept.dirs.push(dir.clone());
+            let mut asked = pin!(self.ask_for_all(&dir).try_chunks(PROVEN_MAX));
+            while let Some(some) = asked.next().await {
+                let some = some.map_err(|error| error.1)?;
+                swept.all &= some.iter().all(|asked| asked.gone.is_some());
+                let prefixes = some.iter().filter(|asked| asked.is_prefix).filter_map(|asked| asked.gone.as_ref());
+                ahead.extend(prefixes.map(|gone| gone.path().clone()));
+                let gone: Vec<Evidence> =
+                    some.into_iter().filter(|asked| asked.is_key).filter_map(|asked| asked.gone).collect();
+                self.remove_files(&gone).await?;
+                swept.removed += gone.len();
             }
-            self.remove_files(&gone).await?;
-            swept.removed += gone.len();
-            swept.dirs.push(dir);
         }
         Ok(swept)
     }
