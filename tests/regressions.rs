@@ -476,6 +476,17 @@ async fn a_twin_that_an_older_delete_took_away_before_its_rename_was_read_is_fou
 }
 
 #[tokio::test]
+async fn a_twin_that_was_moved_in_place_of_what_an_older_delete_took_away_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("c"), "A");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["delete a"], options()).await.expect("applies");
+    world.apply(&["rename a b", "rename b c"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
 async fn a_twin_that_stood_where_a_rename_ended_is_found_out_though_nothing_was_moved() {
     let world = World::new();
     world.source.write(&path("b"), "A");
