@@ -2,6 +2,7 @@
 //! points to data, deletes, directory times. Import gives it every path, replay the names of a window, verification
 //! every path with leave only to look. Knows neither logs nor checkpoints.
 
+mod evidence;
 mod finish;
 mod leaf;
 mod walk;

@@ -580,8 +580,8 @@ impl Shared {
             return Ok(Entry::Postponed);
         }
         if decision.clear
-            && let Some(there) = there
-            && !self.clear(place, there).await?
+            && let Some((source, there)) = source.zip(there)
+            && !self.clear(place, source, there).await?
         {
             return Ok(Entry::Owed);
         }
