@@ -190,6 +190,15 @@ impl Memory {
         });
     }
 
+    /// A user's `touch -d` of what stands at `path`. Not counted.
+    pub fn set_time(&self, path: &RelPath, time: Time) {
+        self.edit(|state, _| {
+            if let Some(node) = state.nodes.get_mut(path) {
+                node.meta.mtime = Some(time);
+            }
+        });
+    }
+
     /// Removes what stands at `path` and everything below it. Not counted.
     pub fn delete(&self, path: &RelPath) {
         self.edit(|state, can| state.take(can, path));
