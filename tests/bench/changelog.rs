@@ -1,5 +1,6 @@
 //! What reading logs costs: `cargo bench --bench changelog -- [GIBIBYTES]`. The log is made of recorded lines with new names
 //! and times, and lies in the page cache; `wc -l`, `zcat` and `zstdcat` over the same files are measured in the same run.
+//! `-- changes [COUNT]`: one window of so many changes, which shows what grows with it.
 //! `docs/performance.md` keeps the figures with the machine.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,6 +34,9 @@ const MINIO: &str = r#"{"version":"1","deploymentid":"6a1c5d3e-5f6b-4b1e-9d3f-0c
 
 fn main() {
     let asked = std::env::args().skip(1).find_map(|arg| arg.parse::<f64>().ok());
+    if std::env::args().any(|arg| arg == "changes") {
+        return many(asked.unwrap_or(1e8) as u64);
+    }
     let bytes = (asked.unwrap_or(1.0) * f64::from(1 << 30)) as u64;
     let temp = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -46,12 +50,39 @@ fn main() {
     }
 }
 
+/// Files of a million changes each, in the order of their names.
+fn many(changes: u64) {
+    const FILE: u64 = 1_000_000;
+    let temp = tempfile::tempdir().expect("a folder");
+    for first in (0..changes).step_by(FILE as usize) {
+        let file = File::create(temp.path().join(format!("hdfs-audit-{:06}.log.zst", first / FILE))).expect("creates");
+        let mut out = zstd::Encoder::new(file, 1).expect("begins");
+        for number in first..changes.min(first + FILE) {
+            let request = HDFS[HDFS.len() - 5 + usize::try_from(number % 5).unwrap_or(0)].0;
+            out.write_all(
+                line(start() + TimeDelta::microseconds(i64::try_from(number).unwrap_or(0) * 500), request, number)
+                    .as_bytes(),
+            )
+            .expect("writes");
+        }
+        out.finish().expect("writes");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let (out, manifest) = make("hdfs", temp.path(), "mkchangelog", 0.0, |name| name.ends_with(".log.zst")).await;
+        names(&out, &manifest).await;
+    });
+}
+
+fn start() -> DateTime<Utc> {
+    "2026-11-21T00:00:00Z".parse().expect("a time")
+}
+
 fn generate(name: &str, log: &Path, bytes: u64) {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(log).expect("creates"));
-    let start: DateTime<Utc> = "2026-11-21T00:00:00Z".parse().expect("a time");
     let (mut written, mut number) = (0, 0_u64);
     while written < bytes {
-        let time = start + TimeDelta::milliseconds(i64::try_from(number).unwrap_or(0) / 4);
+        let time = start() + TimeDelta::milliseconds(i64::try_from(number).unwrap_or(0) / 4);
         let line = if name == "hdfs" { hdfs(time, number) } else { minio(time, number) };
         out.write_all(line.as_bytes()).expect("writes");
         written += line.len() as u64;
@@ -72,12 +103,16 @@ fn hdfs(time: DateTime<Utc>, number: u64) -> String {
         rest = rest.saturating_sub(*share);
         is_it
     });
+    line(time, request.map_or(HDFS[0].0, |(request, _)| request), number)
+}
+
+fn line(time: DateTime<Utc>, request: &str, number: u64) -> String {
     let path = format!(
         "/warehouse/db.db/t{}/dt=2026-11-{:02}/part-{number:05}-c000.snappy.parquet",
         number / 1000,
         number % 28
     );
-    let request = request.map_or(HDFS[0].0, |(request, _)| request).replace("{}", &path);
+    let request = request.replace("{}", &path);
     format!(
         "{} INFO FSNamesystem.audit: allowed=true\tugi=etl (auth:SIMPLE)\tip=/10.8.17.{}\tcmd={request}\tproto=rpc\n",
         time.format("%Y-%m-%d %H:%M:%S,%3f"),
@@ -97,13 +132,13 @@ async fn measure(name: &str, log: &Path) {
     let mebibytes = fs::metadata(log).expect("is there").len() as f64 / f64::from(1 << 20);
     println!("== {name}, 28 % of the records change something");
     peer("wc -l", log, "wc -l", mebibytes);
-    let manifest = make(name, log, "mkchangelog", mebibytes).await;
-    names(&manifest.0, &manifest.1).await;
+    let (out, manifest) = make_of(name, log, "mkchangelog", mebibytes).await;
+    names(&out, &manifest).await;
     for (pack, end, peer_command) in [("gzip -1k", "gz", "zcat"), ("zstd -1kq", "zst", "zstdcat")] {
         let packed = log.with_file_name(format!("{}.{end}", log.file_name().expect("a name").to_string_lossy()));
         if shell(&format!("{pack} {}", log.display())) {
             peer(peer_command, &packed, peer_command, mebibytes);
-            make(name, &packed, &format!("mkchangelog, .{end}"), mebibytes).await;
+            make_of(name, &packed, &format!("mkchangelog, .{end}"), mebibytes).await;
             fs::remove_file(&packed).expect("removes");
         }
     }
@@ -156,14 +191,24 @@ fn peak_mebibytes() -> u64 {
     line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-async fn make(name: &str, log: &Path, what: &str, mebibytes: f64) -> (Local, Manifest) {
-    let dir = tempfile::tempdir().expect("a folder").keep();
-    let logs = Local::open(log.parent().expect("a folder")).expect("opens");
-    let out = Local::open(&dir.join("out")).expect("opens");
+/// A window of one file of its directory.
+async fn make_of(name: &str, log: &Path, what: &str, mebibytes: f64) -> (Local, Manifest) {
     let wanted = log.file_name().expect("a name").to_string_lossy().into_owned();
+    make(name, log.parent().expect("a folder"), what, mebibytes, move |name| name == wanted).await
+}
+
+async fn make(
+    name: &str,
+    logs: &Path,
+    what: &str,
+    mebibytes: f64,
+    wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
+) -> (Local, Manifest) {
+    let out = Local::open(&logs.join(format!("windows of {what}"))).expect("opens");
+    let logs = Local::open(logs).expect("opens");
     let mut options = MakeOptions::new(Scope::new("/").expect("a root"), Zone::UTC);
     options.dialect = dialect::by_name(name);
-    options.wanted = std::sync::Arc::new(move |name| name == wanted);
+    options.wanted = std::sync::Arc::new(wanted);
     let began = Began::now();
     let made = changelog::make(&logs, &out, &options).await.expect("makes a window");
     say(what, began, mebibytes);
