@@ -5,10 +5,11 @@ use crate::apply::{BoxError, Mode, Notebook, Options, Run, Stop, Watch};
 use crate::changelog::{self, Applied, ChangelogError, Manifest};
 use crate::checkpoint::{Key, Owed, Set, State, StateError, Watched, set, unset};
 use crate::clock::store_time;
-use crate::losses::{Findings, Gathered, Ledger};
+use crate::losses::{Findings, Gathered, Ledger, Losses, Sightings, Suspect};
 use crate::names::{Gone, Lately, Line, Names};
 use crate::publish::Publish;
 use crate::report::{Did, Event, Report, time};
+use crate::settle::DirTime;
 use crate::status::{LastRun, Page};
 use crate::store::{ErrorKind, Store, StoreError, Time};
 use crate::tail::Position;
@@ -237,8 +238,7 @@ impl Job {
             if mode == Mode::Act && !windows.is_empty() {
                 done.windows = windows.len() as u64;
                 keep(change_log, &windows).await?;
-                let findings = self.state.get(Key::Findings)?.unwrap_or_default();
-                done.to = self.commit_group(&windows, &Report::default(), findings, Vec::new())?.or(done.to);
+                done.to = self.commit_group(&windows, &Report::default(), self.losses()?, Vec::new())?.or(done.to);
             }
             self.write_page(None, None)?;
             return Ok(done);
@@ -344,7 +344,12 @@ impl Job {
         let notes = self.notes(before, self.events.clone())?;
         names.remember(notes.lately().clone());
         let run = self.run(&notes, mode, true, running, self.fresh()?)?;
-        let mut findings: Findings = self.state.get(Key::Findings)?.unwrap_or_default();
+        let mut losses = self.losses()?;
+        if running.is_some() {
+            losses.ledger.suspect_nothing();
+        }
+        *locked(&notes.sightings) = Sightings::after(&losses.ledger);
+        let mut in_parts = false;
         let mut full = self.full_look()?;
         full.begin(&mut names);
         for (manifest, _) in group {
@@ -352,13 +357,14 @@ impl Job {
             while let Some(change) = changes.next().await {
                 let change = change?;
                 notes.lately().read(&change);
-                findings.explain(&change);
+                losses.explain(&change);
                 done.changes += 1;
                 if full.grants(&change, manifest) {
                     names.add(&change);
                 }
                 if names.len() >= self.settings.names_max {
                     run.part(names.take()).await?;
+                    in_parts = true;
                     names.remember(notes.lately().clone());
                 }
             }
@@ -370,8 +376,13 @@ impl Job {
             notes.clear_settled()?;
             keep(change_log, group).await?;
             let looked = full.end((self.now)());
+            let mut sightings = std::mem::take(&mut *locked(&notes.sightings));
+            if in_parts || looked.due.is_some() {
+                sightings.suspect_nothing();
+            }
+            losses.ledger.suspect(sightings);
             let sets = vec![set(Key::Lately, &*notes.lately()), set(Key::FullLook, &looked)];
-            done.to = self.commit_group(group, &report, findings, sets)?.or(done.to);
+            done.to = self.commit_group(group, &report, losses, sets)?.or(done.to);
         }
         done.report += report;
         Ok(())
@@ -382,14 +393,17 @@ impl Job {
         &self,
         group: &[(Manifest, String)],
         report: &Report,
-        mut findings: Findings,
+        losses: Losses,
         mut sets: Vec<Set>,
     ) -> Result<Option<DateTime<Utc>>, JobError> {
         let files = self.state.get::<u64>(Key::Files)?.unwrap_or_default();
         let files = (files + report.created_files).saturating_sub(report.removed_files);
-        let mut ledger: Ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
+        let Losses { mut ledger, mut findings } = losses;
         group.iter().for_each(|(manifest, _)| ledger.apply(manifest));
-        ledger.lost_paths += group.last().map_or(0, |(manifest, _)| findings.reach(manifest.to));
+        if let Some((last, _)) = group.last() {
+            ledger.lost_paths += findings.reach(last.to);
+            ledger.overdue(last).iter().try_for_each(|suspect| self.owe_suspect(suspect))?;
+        }
         sets.extend([unset(Key::Running), set(Key::Files, &files), set(Key::Ledger, &ledger)]);
         sets.push(set(Key::Findings, &findings));
         let last = group.last().map(|(manifest, sha256)| Applied::of(manifest, sha256));
@@ -403,6 +417,18 @@ impl Job {
         sets.extend(first.map(|since| set(Key::LogSince, &since)));
         self.state.commit(&sets)?;
         Ok(last.map(|applied| applied.to))
+    }
+
+    /// What a directory's entries are by now only a look at all of them tells.
+    fn owe_suspect(&self, suspect: &Suspect) -> Result<(), StateError> {
+        let (dir, reason) = (&suspect.dir, suspect.to_string());
+        warn!(%dir, reason, "a line seems to be lost: it will be looked at with everything below");
+        self.state.owe(dir, Owed { reason, since: (self.now)(), tried: None, line: None })
+    }
+
+    fn losses(&self) -> Result<Losses, StateError> {
+        let ledger = self.state.get(Key::Ledger)?.unwrap_or_default();
+        Ok(Losses { ledger, findings: self.state.get(Key::Findings)?.unwrap_or_default() })
     }
 
     /// What is owed and watched, and is to be looked at again.
@@ -564,7 +590,8 @@ impl Job {
     fn notes(&self, before: Before, events: Events) -> Result<Arc<Notes>, StateError> {
         let state = self.state.clone();
         let lately = Mutex::new(state.get(Key::Lately)?.unwrap_or_default());
-        Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before), lately }))
+        let sightings = Mutex::default();
+        Ok(Arc::new(Notes { state, events, now: self.now, before: Mutex::new(before), lately, sightings }))
     }
 }
 
@@ -720,6 +747,7 @@ struct Notes {
     now: fn() -> DateTime<Utc>,
     before: Mutex<Before>,
     lately: Mutex<Lately>,
+    sightings: Mutex<Sightings>,
 }
 
 /// What was owed and watched when the run began, is looked at in it, and has not been noted again.
@@ -818,6 +846,14 @@ impl Notebook for Notes {
         Ok(self.state.commit(&[set(Key::Lately, &*lately)])?)
     }
 
+    fn see_dir(&self, path: &RelPath, time: Option<DirTime>) {
+        let mut sightings = locked(&self.sightings);
+        match time {
+            Some(time) => sightings.suspect(Suspect::new(path, (self.now)(), time)),
+            None => sightings.explain(path),
+        }
+    }
+
     fn event(&self, event: &Event<'_>) {
         (self.events)(event);
     }
@@ -838,6 +874,8 @@ impl Notebook for OnlyEvents {
     fn lose(&self, _: &[RelPath], _: Gone) -> Result<(), BoxError> {
         Ok(())
     }
+
+    fn see_dir(&self, _: &RelPath, _: Option<DirTime>) {}
 
     fn event(&self, event: &Event<'_>) {
         (self.0)(event);

@@ -1,11 +1,14 @@
-//! What is known of lines that never came: why some may be missing (doubts), what a verification found that no line named
-//! (findings), and the completeness of the log that follows from both. Pure; the state keeps it, the status page tells it.
+//! What is known of lines that never came: why some may be missing (doubts), which directories changed and no line said why
+//! (suspects), what a verification found that no line named (findings), and the completeness of the log that follows from both. Pure; the state keeps it, the status page tells it.
 
 use crate::changelog::Manifest;
 use crate::report::time;
+use crate::settle::DirTime;
+use crate::store::Time;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use syncd_parsers::spans::Span;
 use syncd_parsers::{Change, Op, RelPath};
 
@@ -19,6 +22,11 @@ const HABIT_AFTER: TimeDelta = TimeDelta::hours(24);
 const SILENCE_MIN: TimeDelta = TimeDelta::minutes(30);
 /// How many times longer than ever before.
 const UNUSUAL: i32 = 4;
+/// How many directories are suspected at one time. What comes beyond is left to verifications.
+const SUSPECTS_MAX: usize = 1_000;
+/// How much further than the look at a directory the log has to be before no line of what was seen there is still to come: what
+/// two clocks may be apart, and more.
+const OVERDUE: TimeDelta = TimeDelta::minutes(5);
 
 /// What is known of the log's completeness.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +45,9 @@ pub struct Ledger {
     known: Option<Span<DateTime<Utc>>>,
     /// The longest silence that was none of lost lines, in seconds.
     usual_silence_s: i64,
+    /// Directories whose time changed, and no line has said why so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    suspects: Vec<Suspect>,
 }
 
 /// A reason to think that lines are missing.
@@ -48,6 +59,21 @@ pub struct Doubt {
     /// Where it is about a silence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     silence: Option<Span<DateTime<Utc>>>,
+    /// Where it is about a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspect: Option<Suspect>,
+}
+
+/// A directory of the source that is newer than the destination knows it, though nothing was named that would have made it so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    pub dir: RelPath,
+    /// When that was seen: the line was late then, or is lost.
+    pub seen: DateTime<Utc>,
+    /// The time that the source shows.
+    pub newer: DateTime<Utc>,
+    /// The time that the destination had kept.
+    pub known: DateTime<Utc>,
 }
 
 /// The paths at which a verification found the two sides different, less those of which that was known.
@@ -66,6 +92,21 @@ pub struct Findings {
     /// See [`Gathered::gone`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     gone: BTreeSet<RelPath>,
+}
+
+/// All that is known of lost lines.
+#[derive(Debug, Default)]
+pub struct Losses {
+    pub ledger: Ledger,
+    pub findings: Findings,
+}
+
+impl Losses {
+    /// A line was read: what it names was not lost.
+    pub fn explain(&mut self, change: &Change) {
+        self.ledger.explain(change);
+        self.findings.explain(change);
+    }
 }
 
 impl Ledger {
@@ -89,7 +130,7 @@ impl Ledger {
         };
         let unread = unread.map(|what| format!("{what} in window {window}"));
         for what in unread.into_iter().chain(manifest.doubts.iter().cloned()) {
-            self.doubt(Doubt { what, window, silence: None });
+            self.doubt(Doubt { what, window, silence: None, suspect: None });
         }
     }
 
@@ -120,7 +161,44 @@ impl Ledger {
             time(silence.from),
             time(silence.to)
         );
-        self.doubt(Doubt { what, window: manifest.seq, silence: Some(silence) });
+        self.doubt(Doubt { what, window: manifest.seq, silence: Some(silence), suspect: None });
+    }
+
+    /// What a run saw of directories. What is suspected already stays so: what was seen first is what has to be explained.
+    pub fn suspect(&mut self, sightings: Sightings) {
+        self.suspects.retain(|suspect| !sightings.explained.contains(&suspect.dir));
+        for suspect in sightings.suspects {
+            let known = self.suspects.iter().any(|known| known.dir == suspect.dir);
+            if !known && self.suspects.len() < SUSPECTS_MAX {
+                self.suspects.push(suspect);
+            }
+        }
+    }
+
+    /// After a run that did not come to its end nobody knows what it did, and the times of directories prove nothing.
+    pub fn suspect_nothing(&mut self) {
+        self.suspects.clear();
+    }
+
+    /// A line says why the time of a directory changed. One that comes too late takes the doubt back.
+    pub fn explain(&mut self, change: &Change) {
+        self.suspects.retain(|suspect| !suspect.is_explained(change));
+        self.doubts.retain(|doubt| match &doubt.suspect {
+            Some(suspect) => change.time > suspect.seen || !suspect.is_explained(change),
+            None => true,
+        });
+    }
+
+    /// The checkpoint is at the end of this window. Returns the directories of which no line will come any more; each is a
+    /// doubt now.
+    pub fn overdue(&mut self, manifest: &Manifest) -> Vec<Suspect> {
+        let is_overdue = |suspect: &mut Suspect| suspect.seen + OVERDUE < manifest.to;
+        let overdue: Vec<Suspect> = self.suspects.extract_if(.., is_overdue).collect();
+        for suspect in &overdue {
+            let (what, suspect) = (suspect.to_string(), Some(suspect.clone()));
+            self.doubt(Doubt { what, window: manifest.seq, silence: None, suspect });
+        }
+        overdue
     }
 
     fn doubt(&mut self, doubt: Doubt) {
@@ -134,6 +212,7 @@ impl Ledger {
     pub fn looked_at_everything(&mut self) {
         self.doubts.clear();
         self.more_doubts = 0;
+        self.suspects.clear();
     }
 
     /// A verification looked at everything. Where it found nothing, the silences before it were nothing unusual.
@@ -162,6 +241,63 @@ fn fills(span: Span<DateTime<Utc>>, silence: Span<DateTime<Utc>>) -> bool {
     let before = span.from.max(silence.from) - silence.from;
     let after = silence.to - span.to.min(silence.to);
     span.from < silence.to && span.to > silence.from && before.max(after) <= SILENCE_MIN
+}
+
+impl Suspect {
+    #[must_use]
+    pub fn new(dir: &RelPath, seen: DateTime<Utc>, time: DirTime) -> Self {
+        let [newer, known] = [time.newer, time.known].map(|Time(nanos)| DateTime::from_timestamp_nanos(nanos));
+        Self { dir: dir.clone(), seen, newer, known }
+    }
+
+    /// A line about the directory itself or an entry of it, or about everything below something above it.
+    fn is_explained(&self, change: &Change) -> bool {
+        let deep = matches!(change.op, Op::Rename | Op::Delete | Op::Rescan);
+        let mut ends = [Some(&change.path), change.to.as_ref()].into_iter().flatten();
+        ends.any(|end| {
+            *end == self.dir || end.parent().as_ref() == Some(&self.dir) || (deep && self.dir.is_within(end))
+        })
+    }
+}
+
+impl fmt::Display for Suspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dir, newer, known, .. } = self;
+        write!(f, "what is in {dir} changed at {}, and no line after {} says how", time(*newer), time(*known))
+    }
+}
+
+/// What a run saw of the times of directories.
+#[derive(Debug, Default)]
+pub struct Sightings {
+    before: HashSet<RelPath>,
+    suspects: Vec<Suspect>,
+    /// Suspected before, and now it is known why they changed.
+    explained: HashSet<RelPath>,
+}
+
+impl Sightings {
+    /// `before`: what is suspected already.
+    #[must_use]
+    pub fn after(before: &Ledger) -> Self {
+        let before = before.suspects.iter().map(|suspect| suspect.dir.clone()).collect();
+        Self { before, ..Self::default() }
+    }
+
+    pub fn suspect(&mut self, suspect: Suspect) {
+        if self.suspects.len() < SUSPECTS_MAX {
+            self.suspects.push(suspect);
+        }
+    }
+
+    pub fn explain(&mut self, dir: &RelPath) {
+        self.explained.extend(self.before.get(dir).cloned());
+    }
+
+    /// The run did not have all names at hand: it knows of some directories why they changed, and of none that nothing says why.
+    pub fn suspect_nothing(&mut self) {
+        self.suspects.clear();
+    }
 }
 
 impl Findings {

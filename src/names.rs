@@ -279,6 +279,12 @@ impl Node {
         self.deep
     }
 
+    /// True unless this is here only for what is named below it.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.deep || self.written || self.line.is_some()
+    }
+
     /// A line said that content was written here: size and time may still be those from before.
     #[must_use]
     pub fn is_written(&self) -> bool {
@@ -391,8 +397,7 @@ impl std::fmt::Display for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut lines = Vec::new();
         self.root.visit(&RelPath::root(), &mut |path, node| {
-            let named = node.deep || node.written || node.line.is_some();
-            if named {
+            if node.is_named() {
                 let reach = if node.deep { "deep" } else { "plain" };
                 lines.push(format!("{reach} {path}{}", if node.written { " written" } else { "" }));
             }

@@ -3,6 +3,13 @@
 
 use crate::store::{Capabilities, Kind, Meta, Owner, Owners, Time};
 
+/// A directory's time at the source, and the earlier one that the destination had kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirTime {
+    pub newer: Time,
+    pub known: Time,
+}
+
 /// What makes the destination agree with the source at one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -119,6 +126,20 @@ pub fn attrs_differ(source: &Meta, destination: &Meta, holds: &Capabilities) -> 
         owner_counts(source.owner.as_ref(), holds.owners) && differ(source.owner.as_ref(), destination.owner.as_ref());
     let time = source.is_dir() && holds.dir_times && same_time(source.mtime, destination.mtime, holds) == Some(false);
     mode || owner || time
+}
+
+/// The times of a directory that is newer at the source than what the destination keeps of it.
+#[must_use]
+pub fn newer_dir(source: Option<&Meta>, destination: Option<&Meta>, holds: &Capabilities) -> Option<DirTime> {
+    let (newer, known) = (source?.mtime, destination?.mtime);
+    let is_newer = same_time(newer, known, holds) == Some(false) && newer > known;
+    (is_newer && are_dirs(source, destination)).then_some(DirTime { newer: newer?, known: known? })
+}
+
+/// True if both sides have a directory.
+#[must_use]
+pub fn are_dirs(source: Option<&Meta>, destination: Option<&Meta>) -> bool {
+    source.is_some_and(Meta::is_dir) && destination.is_some_and(Meta::is_dir)
 }
 
 /// The attributes for a directory that is still being filled: its own mode may forbid that, and comes last.

@@ -9,7 +9,7 @@ mod open;
 mod read;
 mod survey;
 
-pub use objects::{Consumed, objects};
+pub use objects::{Consumed, late_objects, objects};
 pub use read::{Block, Follows, Reader, Step};
 pub use survey::{Beginning, Head, LogFile, Seen, Survey, beginnings, survey};
 

@@ -985,6 +985,66 @@ async fn what_was_read_is_remembered_for_the_days_that_more_may_come_of() {
     assert_eq!(bench.paths().await, "no window");
 }
 
+/// The log of one day, delivered at noon.
+fn deliver(bench: &mut Bench, day: u32) {
+    bench.logs.set_clock(clock(&format!("2022-06-{day:02}T12:30:00Z")));
+    bench.write(&format!("logs/2022/06/{day:02}/x"), &write_at(&format!("2022-06-{day:02}T12:00:00"), "a", day));
+}
+
+#[tokio::test]
+async fn an_object_that_appears_when_its_day_is_over_is_read_a_day_later_and_told() {
+    let mut bench = delivered();
+    for day in 1..=4 {
+        deliver(&mut bench, day);
+        assert_eq!(bench.paths().await, format!("a#{day}"));
+    }
+    bench.logs.set_clock(clock("2022-06-04T13:00:00Z"));
+    bench.write("logs/2022/06/01/late", &write_at("2022-06-01T12:00:00", "late", 10));
+    bench.write("logs/2022/05/03/later", &write_at("2022-05-03T12:00:00", "later", 11));
+    bench.write("logs/2022/04/30/too", &write_at("2022-04-30T12:00:00", "too", 12));
+    assert_eq!(bench.paths().await, "no window", "these days are not listed");
+    deliver(&mut bench, 5);
+    let made = bench.pass().await;
+    let window = made.window.expect("a window");
+    assert_eq!(bench.window(&window).await, "a#5 later#11 late#10");
+    assert_eq!(window.consumed.objects(), 4, "those that may be listed again");
+    let told = "2 log objects appeared when their day was taken for over, and are read only now, the first is \
+                logs/2022/05/03/later: a larger --lateness keeps days open for longer";
+    assert_eq!(made.warnings, [told]);
+    deliver(&mut bench, 6);
+    assert_eq!(bench.paths().await, "a#6", "each is read once");
+}
+
+#[tokio::test]
+async fn days_that_are_over_are_listed_once_a_day_of_the_log() {
+    let mut bench = delivered();
+    for day in 1..=9 {
+        deliver(&mut bench, day);
+    }
+    bench.pass().await;
+    bench.logs.set_clock(clock("2022-06-09T14:00:00Z"));
+    let mut listings = async |name: &str, time: &str, id| {
+        bench.write(name, &write_at(time, "b", id));
+        let before = bench.logs.calls().list;
+        bench.pass().await.window.expect("a window");
+        bench.logs.calls().list - before
+    };
+    let within = listings("logs/2022/06/09/y", "2022-06-09T13:00:00", 20).await;
+    assert_eq!(within, 6, "the root, `logs`, year, month, two days");
+    let next = listings("logs/2022/06/10/x", "2022-06-10T02:00:00", 21).await;
+    assert_eq!(next, 7 + 14, "the same with another day, and then all of them");
+    assert_eq!(listings("logs/2022/06/10/y", "2022-06-10T03:00:00", 22).await, 6);
+}
+
+#[tokio::test]
+async fn a_directory_whose_name_is_a_number_like_a_year_is_not_taken_for_one() {
+    let mut bench = delivered();
+    deliver(&mut bench, 1);
+    bench.pass().await;
+    bench.write("customers/1999/x", &write_at("2022-06-01T13:00:00", "b", 2));
+    assert_eq!(bench.paths().await, "b#2");
+}
+
 #[tokio::test]
 async fn days_before_the_first_window_are_not_read() {
     let mut bench = delivered();

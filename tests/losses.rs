@@ -13,8 +13,8 @@ use story::{Story, now, pass_time, path, record};
 use syncd::apply::Mode;
 use syncd::changelog::ChangelogError;
 use syncd::job::JobError;
-use syncd::store::Time;
 use syncd::store::mem::Memory;
+use syncd::store::{ErrorKind, Time};
 
 const LOG: &str = "hdfs-audit.log";
 
@@ -400,6 +400,219 @@ async fn a_file_of_another_cluster_harms_nothing_and_is_told() {
     story.assert_doubts("nn7/other-audit.log is a log under a new name");
     story.job.verify(Mode::Look).await.expect("verifies");
     assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
+// Directories that changed without a line
+
+/// An apply after which a line may still come.
+async fn apply_without_doubt(story: &Story) {
+    story.apply().await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
+/// What a later line explains is no doubt.
+async fn assert_explained(story: &Story, later: &str) {
+    story.apply().await;
+    assert_eq!((story.owed(), story.page().healthy), (vec![], true), "{}", story.page().sentence);
+    story.does(later);
+    story.apply_all().await;
+    the_log_goes_on(story).await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+    story.assert_equal();
+}
+
+/// Until no line of what was done before is still to come.
+async fn the_log_goes_on(story: &Story) {
+    for _ in 0..3 {
+        pass_time(TimeDelta::minutes(4));
+        story.does("write elsewhere one");
+        story.apply().await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_changed_without_a_line_is_noticed_on_the_way_to_another_name_and_settled() {
+    for lost in ["write d/lost one", "delete d/g", "rename d/g d/x/g", "rename d/g h", "mkdir d/new", "delete d/y"] {
+        let story = Story::of("write d/x/f one\nwrite d/g one\nwrite d/y/f one").await;
+        story.acts(lost);
+        story.does("write d/x/f two");
+        story.apply().await;
+        assert!(story.page().healthy, "{lost}: its line may still come");
+        the_log_goes_on(&story).await;
+        story.apply().await;
+        story.assert_doubts("what is in d changed at 2022-06-01T10:0");
+        story.job.verify(Mode::Act).await.expect("mends what went elsewhere");
+        assert!(story.page().healthy, "{lost}: {}", story.page().sentence);
+    }
+}
+
+#[tokio::test]
+async fn what_was_lost_in_a_directory_is_settled_when_no_line_of_it_can_come_any_more() {
+    let mut story = Story::of("write d/x/f one\nwrite d/g one").await;
+    story.acts("write d/lost one\nwrite d/lost2/f one\ndelete d/g");
+    story.does("write d/x/f two");
+    story.apply().await;
+    story.restart().await;
+    assert!(!story::tree(&story.destination).contains(&"d/lost one".to_owned()), "nothing was named");
+    the_log_goes_on(&story).await;
+    assert_eq!(story.apply_all().await.copied_files, 0, "it was settled as soon as it was owed");
+    story.assert_doubts("what is in d changed at");
+    assert_eq!(story.page().log.doubts_count, 1);
+}
+
+#[tokio::test]
+async fn a_directory_that_was_suspected_is_looked_at_though_other_lines_come_below_it() {
+    let story = Story::of("write d/x/f one").await;
+    story.acts("write d/lost one");
+    for number in 0..60 {
+        story.does(&format!("write d/x/f {number}"));
+        story.apply().await;
+    }
+    story.assert_doubts("what is in d changed at");
+    story.assert_equal();
+}
+
+#[tokio::test]
+async fn what_changed_in_a_directory_after_the_window_waits_for_its_own_line() {
+    for after in ["write d/late one", "delete d/g", "rename d/x d/z", "mkdir d/late", "rename d/g g"] {
+        let story = Story::of("write d/x/f one\nwrite d/g one").await;
+        story.does("write d/x/f two");
+        story.acts(after);
+        apply_without_doubt(&story).await;
+        story.logs(after);
+        assert_explained(&story, "write elsewhere two").await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_another_one_replaced_after_the_window_waits_for_that_line() {
+    let story = Story::of("write p/d/x/f one\nwrite p/d/g one").await;
+    story.does("write p/new/x/f one\nwrite p/new/h one");
+    story.apply_all().await;
+    the_log_goes_on(&story).await;
+    story.does("write p/d/x/f two");
+    story.acts("rename p/d p/old\nrename p/new p/d");
+    apply_without_doubt(&story).await;
+    story.logs("rename p/d p/old\nrename p/new p/d");
+    assert_explained(&story, "write elsewhere two").await;
+}
+
+#[tokio::test]
+async fn a_time_that_a_user_gave_a_directory_has_its_own_line() {
+    for days in [-1, 1] {
+        let story = Story::of("write d/x/f one\nwrite d/g one").await;
+        let touch = |days| {
+            story.tick();
+            story.source.set_time(&path("d"), Time((now() + TimeDelta::days(days)).timestamp_micros() * 1000));
+        };
+        touch(-2);
+        story.does("write d/x/f two");
+        story.log(&record("setTimes", "/data/d", "null"));
+        story.logs("read .");
+        story.apply_all().await;
+        story.does("write d/x/f three");
+        touch(days);
+        apply_without_doubt(&story).await;
+        story.log(&record("setTimes", "/data/d", "null"));
+        assert_explained(&story, "write d/x/f four").await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_made_on_the_way_to_a_file_needs_no_line() {
+    let story = Story::of("write d/x/f one").await;
+    story.does("write d/x/f two\nwrite d/new/deep/f one");
+    story.apply_all().await;
+    story.does("write d/x/f three");
+    story.acts("write d/came/deep/f one");
+    apply_without_doubt(&story).await;
+    story.logs("write d/came/deep/f one");
+    assert_explained(&story, "write d/x/f four").await;
+}
+
+#[tokio::test]
+async fn a_directory_that_came_on_the_way_to_a_file_and_went_needs_no_further_line() {
+    let story = Story::of("write d/x/f one").await;
+    story.does("write d/x/f two");
+    story.acts("write d/came/deep/f one");
+    apply_without_doubt(&story).await;
+    pass_time(TimeDelta::minutes(6));
+    story.logs("write d/came/deep/f one\nread .");
+    story.acts("delete d/came");
+    apply_without_doubt(&story).await;
+    story.logs("delete d/came");
+    assert_explained(&story, "write d/x/f three").await;
+}
+
+#[tokio::test]
+async fn a_line_that_comes_after_all_takes_the_doubt_back() {
+    let story = Story::of("write d/x/f one").await;
+    story.acts("write d/late one");
+    let late = line(now(), "create", "/data/d/late");
+    story.does("write d/x/f two");
+    story.apply().await;
+    the_log_goes_on(&story).await;
+    story.assert_doubts("what is in d changed at");
+    story.does("write d/x/f three\nwrite d/other one");
+    story.apply_all().await;
+    story.assert_doubts("what is in d changed at");
+    story.log_into(LOG, &late);
+    story.logs("read .");
+    story.apply_all().await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
+#[tokio::test]
+async fn what_is_done_at_the_destination_raises_no_doubt_of_the_log() {
+    let story = Story::of("write d/x/f one\nwrite d/g one").await;
+    story.destination.write(&path("d/theirs"), "kept");
+    story.does("write d/x/f two");
+    story.apply().await;
+    the_log_goes_on(&story).await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+    story.assert_holds("d/\nd/g one\nd/theirs kept\nd/x/\nd/x/f two\nelsewhere one");
+}
+
+#[tokio::test]
+async fn where_directories_have_no_times_nothing_is_made_of_them() {
+    for (source, destination) in [(Memory::tree(), Memory::flat()), (Memory::flat(), Memory::tree())] {
+        let story = Story::between(source, destination, "write d/x/f one\nwrite d/g one").await;
+        story.acts("write d/lost one");
+        story.does("write d/x/f two");
+        story.apply().await;
+        the_log_goes_on(&story).await;
+        assert!(story.page().healthy, "{}", story.page().sentence);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_run_that_did_not_come_to_its_end_times_of_directories_prove_nothing() {
+    let story = Story::of("write d/x/f one").await;
+    story.destination.set_clock(Time(0)); // so that what is done there leaves old times
+    story.does("write d/x/f two\nwrite d/new/f one");
+    let mut down = false;
+    story.destination.on_call(move |op, at| {
+        down |= op == "put" && *at == path("d/new/f");
+        down.then_some(ErrorKind::Unavailable)
+    });
+    story.try_apply().await.expect_err("the destination is gone");
+    story.destination.on_call(|_, _| None);
+    assert!(story.destination.peek(&path("d/new")).is_some());
+    story.apply_all().await;
+    the_log_goes_on(&story).await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
+#[tokio::test]
+async fn a_window_applied_in_parts_suspects_nothing_that_another_part_explains() {
+    let mut story = Story::of("write d/x/f one\nwrite d/g one").await;
+    story.job.settings.names_max = 2;
+    for order in ["write d/h one\nwrite d/x/f two", "write d/x/f three\nwrite d/i one"] {
+        story.does(order);
+        story.apply_all().await;
+        the_log_goes_on(&story).await;
+        assert!(story.page().healthy, "{}", story.page().sentence);
+    }
 }
 
 // Clocks

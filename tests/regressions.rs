@@ -476,6 +476,17 @@ async fn a_twin_that_an_older_delete_took_away_before_its_rename_was_read_is_fou
 }
 
 #[tokio::test]
+async fn a_twin_that_was_moved_in_place_of_what_an_older_delete_took_away_is_found_out() {
+    let world = World::new();
+    world.source.write(&path("c"), "A");
+    world.destination.write(&path("a"), "A");
+    world.destination.write(&path("b"), "B");
+    world.apply(&["delete a"], options()).await.expect("applies");
+    world.apply(&["rename a b", "rename b c"], options()).await.expect("applies");
+    world.assert_equal();
+}
+
+#[tokio::test]
 async fn a_twin_that_stood_where_a_rename_ended_is_found_out_though_nothing_was_moved() {
     let world = World::new();
     world.source.write(&path("b"), "A");
@@ -668,6 +679,29 @@ async fn a_hidden_key_below_one_that_takes_its_prefix_place_is_not_removed() {
     world.destination.hide_from_list(&path("a/h"));
     world.apply(&["write a", "delete a/old"], options()).await.expect("applies");
     world.assert_equal();
+}
+
+#[tokio::test]
+async fn a_key_that_shows_when_the_one_above_it_is_removed_is_asked_for_before_its_marker_goes() {
+    let world = flat();
+    world.source.write(&path("a/x/h"), "h");
+    world.source.write(&path("a"), "object");
+    world.source.hide_from_list(&path("a/x/h"));
+    world.destination.make_dirs(&path("a"));
+    world.destination.set_mode(&path("a"), 0o755); // a marker
+    world.destination.write(&path("a/x/h"), "h");
+    world.destination.write(&path("a/x"), "old");
+    world.destination.hide_from_list(&path("a/x/h"));
+    let destination = world.destination.clone();
+    world.destination.on_call(move |_, _| {
+        if destination.peek(&path("a/x")).is_none_or(|meta| meta.is_dir()) {
+            destination.show_in_list(&path("a/x/h"));
+        }
+        None
+    });
+    world.apply(&["write a"], options()).await.expect("applies");
+    let held = world.destination.snapshot();
+    assert!(held.contains_key(&path("a/x/h")), "the source has it: {:?}", held.keys());
 }
 
 #[tokio::test(start_paused = true)]

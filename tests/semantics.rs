@@ -1286,6 +1286,40 @@ async fn s47_lines_that_name_everything_cost_a_tenth_of_the_time() {
     story.apply_all().await;
 }
 
+/// Whoever settles a name looks at the directories above it on both sides. One that is newer at the source than the
+/// destination knows it, while nothing was named that makes it so, has lost a line, or has one that is still to come. If
+/// none has come when the log is five minutes past that look, this is a doubt, and the directory is owed with everything
+/// below it. A line that comes later still takes the doubt back. It costs no look, and needs directory times on both sides.
+#[tokio::test]
+async fn s48_a_directory_that_changed_without_a_line_is_looked_at() {
+    let story = Story::of("write d/x/f one\nwrite d/gone/g one").await;
+    let late = format!(
+        "{} {}\n",
+        story::now().format("%Y-%m-%d %H:%M:%S,%3f"),
+        story::record("delete", "/data/d/gone", "null")
+    );
+    story.acts("write d/lost one\ndelete d/gone");
+    let mut looks = Vec::new();
+    for minutes in [0, 4, 2] {
+        story::pass_time(chrono::TimeDelta::minutes(minutes));
+        story.source.reset_calls();
+        story.does("write d/x/f two");
+        assert!(story.page().healthy, "its line may still come");
+        story.apply().await;
+        looks.push(story.source.calls());
+    }
+    assert_eq!(looks[0], looks[1], "a look at what is suspected costs as much as any other");
+    assert_eq!(story.owed().len(), 1, "{:?}", story.owed());
+    assert!(story.owed()[0].starts_with("d: what is in d changed at 2022-06-01T10:0"), "{:?}", story.owed());
+    story.apply_all().await;
+    let page = story.page();
+    assert!(page.sentence.contains("but lines may be missing: what is in d changed at"), "{}", page.sentence);
+    story.log_into("hdfs-audit.log", &late);
+    story.logs("read .");
+    story.apply_all().await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
 impl Story {
     /// The apply is refused by a guard, in these words, and removes nothing.
     async fn assert_refused(&self, why: &str, what_to_do: &str) {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{buckets, faults, hdfs, live, minio, soak};
+use common::{buckets, faults, hdfs, live, minio, parts, soak};
 use futures::TryStreamExt;
 use hdfs::{Hdfs as Cluster, HdfsOptions as ClusterOptions};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -64,6 +64,7 @@ fn live_trials(suite: &mut Suite, zoned: &Server<Cluster>, minio: &Server<minio:
         block_on(buckets::into_a_tree(server));
     });
     suite.add(minio, "a_copy_through_faults_ends_equal", |minio| block_on(faults::through_faults(minio)));
+    suite.add(minio, "an_upload_in_parts_that_ends_at_any_request_comes_to_the_same_end", parts::ended_anywhere);
     suite.add(minio, "what_a_listing_hides_is_not_deleted", |minio| block_on(live::hidden_keys(minio)));
 }
 

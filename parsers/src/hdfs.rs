@@ -157,6 +157,8 @@ enum Command {
     RenameExact,
     /// `src` holds several paths, which are gone; `dst` grew.
     Concat,
+    /// The directory gets another time.
+    Snapshot,
     /// Not known here: something changed near its paths.
     Unknown,
 }
@@ -179,6 +181,7 @@ impl Command {
                 Self::Attr
             }
             b"createEncryptionZone" | b"setErasureCodingPolicy" | b"unsetErasureCodingPolicy" => Self::Attr,
+            b"createSnapshot" | b"deleteSnapshot" | b"renameSnapshot" => Self::Snapshot,
             _ if command.starts_with(b"rename (options=") => Self::RenameExact,
             _ if is_ignored(command) => Self::Ignored,
             _ => Self::Unknown,
@@ -193,6 +196,7 @@ impl Command {
             Self::Mkdir => name(Op::Mkdir, src, sink),
             Self::Delete => name(Op::Delete, src, sink),
             Self::Attr => name(Op::Attr, src, sink),
+            Self::Snapshot => name(Op::Attr, snapshot_root(src), sink),
             Self::Rename => rename(src, dst, true, sink),
             Self::RenameExact => rename(src, dst, false, sink),
             Self::Concat => concat(src, dst, sink),
@@ -201,18 +205,15 @@ impl Command {
     }
 }
 
-/// Reads, and what concerns the cluster itself, its snapshots, caches and tokens.
+/// Reads, and what concerns the cluster itself, its caches and tokens.
 fn is_ignored(command: &[u8]) -> bool {
-    const WORDS: [&[u8]; 52] = [
+    const WORDS: [&[u8]; 49] = [
         b"contentSummary",
         b"quotaUsage",
         b"checkAccess",
         b"computeSnapshotDiff",
         b"ListSnapshot",
         b"fsck",
-        b"createSnapshot",
-        b"deleteSnapshot",
-        b"renameSnapshot",
         b"allowSnapshot",
         b"disallowSnapshot",
         b"gcDeletedSnapshot",
@@ -264,6 +265,16 @@ fn is_ignored(command: &[u8]) -> bool {
 fn is_question(command: &[u8]) -> bool {
     let verbs: [&[u8]; 3] = [b"get", b"list", b"is"];
     verbs.iter().any(|verb| command.strip_prefix(*verb).and_then(<[u8]>::first).is_some_and(u8::is_ascii_uppercase))
+}
+
+/// The directory that a snapshot is of: the path itself, or what stands before the snapshot's own name
+/// (`Snapshot.getSnapshotPath`).
+fn snapshot_root(path: &[u8]) -> &[u8] {
+    match memchr::memmem::find(path, b"/.snapshot/") {
+        Some(0) => b"/",
+        Some(at) => &path[..at],
+        None => path,
+    }
 }
 
 /// What a path of the log says.

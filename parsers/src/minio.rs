@@ -9,7 +9,7 @@ use crate::time;
 use chrono::{NaiveDateTime, TimeDelta};
 use serde::Deserialize;
 
-const EXPECTED: &str = "an audit entry of MinIO, with time and api.name";
+const EXPECTED: &str = "an audit entry of MinIO, with version, time and api.name";
 
 /// The dialect `minio`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,17 +71,18 @@ impl Dialect for MinIo {
 /// after them. Anything else is read whole.
 fn time_of_a_read(record: &[u8]) -> Option<NaiveDateTime> {
     let mut rest = record.strip_prefix(b"{")?;
-    let mut time = None;
+    let (mut time, mut has_version) = (None, false);
     record.ends_with(b"}").then_some(())?;
     loop {
         if let Some(api) = rest.strip_prefix(b"\"api\":{\"name\":\"") {
             let name = &api[..memchr::memchr(b'"', api)?];
-            return time.filter(|_| Call::of(name) == Call::Quiet);
+            return time.filter(|_| has_version && Call::of(name) == Call::Quiet);
         }
         let (key, after) = plain_string(rest)?;
         let (value, after) = plain_string(after.strip_prefix(b":")?)?;
         match key {
             b"time" => time = time::rfc3339(value),
+            b"version" => has_version = true,
             // What the server does by itself has calls of other meanings.
             b"trigger" if value != b"incoming" => return None,
             _ => {}
@@ -100,6 +101,9 @@ fn plain_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record<'a> {
+    /// Of the entry's own form: every release wrote one, and other programs' JSON with a time and an API has none.
+    #[serde(borrow, rename = "version")]
+    _version: Text<'a>,
     #[serde(borrow)]
     time: Text<'a>,
     #[serde(borrow, default)]

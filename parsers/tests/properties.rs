@@ -213,6 +213,7 @@ proptest! {
     #[test]
     fn a_key_of_json_logs_comes_back(key in text_key(), other in text_key()) {
         let minio = serde_json::json!({
+            "version": "1",
             "time": "2026-06-01T10:00:00Z", "requestPath": format!("/lake/{key}"), "requestHeader": {other.clone(): other},
             "api": {"name": "PutObject", "bucket": "lake", "object": key, "statusCode": 200},
         });

@@ -1,13 +1,15 @@
 //! The end of a run: files that point to others, the deletes, what moves displaced, directory times. The one place
 //! that removes anything from the destination.
 
+use super::evidence::Evidence;
 use super::walk::Pair;
 use super::{PutOff, Shared, Stop, Watch, lock};
 use crate::names::{Gone, Line};
 use crate::report::{Did, add};
 use crate::store::{Listed, Meta, StoreError};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use syncd_parsers::RelPath;
@@ -42,6 +44,31 @@ struct Removal {
     /// Files at and below it, counted as far as the guard needs.
     files: u64,
     why: Option<Line>,
+}
+
+/// A removal that may be done.
+struct Proven {
+    evidence: Evidence,
+    there: Meta,
+    files: u64,
+    why: Option<Line>,
+}
+
+/// What one look at the keys below a path led to.
+struct Swept {
+    /// The source has none of them.
+    all: bool,
+    removed: usize,
+    /// With the path itself; what is below a directory comes after it.
+    dirs: Vec<RelPath>,
+}
+
+/// A name that a listing of the destination shows.
+struct Asked {
+    /// `None`: the source has it, or nobody can ask for it.
+    gone: Option<Evidence>,
+    is_key: bool,
+    is_prefix: bool,
 }
 
 /// Keeps what is below no other path; returns the rest.
@@ -255,21 +282,35 @@ impl Shared {
         let enough = self.options.deletes_max.unwrap_or(0); // without a limit the number is of no interest
         let (mut count, mut ahead) = (0, vec![path.clone()]);
         while let Some(dir) = ahead.pop() {
-            let mut listing = self.destination.list(&dir);
-            while let Some(listed) = listing.try_next().await? {
-                let Listed::Entry(entry) = listed else { continue };
-                let Ok(below) = dir.join(&entry.name) else { continue };
-                if entry.meta.is_dir() {
-                    ahead.push(below);
-                } else if self.look(&self.source, &below).await?.is_none() {
-                    count += 1;
-                }
+            let mut asked = pin!(self.ask_for_all(&dir));
+            while let Some(Asked { gone, is_key, is_prefix }) = asked.try_next().await? {
+                let Some(gone) = gone else { continue };
+                count += u64::from(is_key);
+                ahead.extend(is_prefix.then(|| gone.path().clone()));
                 if count > enough {
                     return Ok(count);
                 }
             }
         }
         Ok(count)
+    }
+
+    /// What a listing of the destination shows, each name asked for at the source.
+    fn ask_for_all<'a>(&'a self, dir: &'a RelPath) -> impl Stream<Item = Result<Asked, StoreError>> + 'a {
+        let listing = self.destination.list(dir);
+        listing.map(|listed| async { self.ask_for(dir, &listed?).await }).buffer_unordered(REMOVALS_MAX)
+    }
+
+    /// A name that no path can spell is nobody's to remove. In a tree what is odd (a pipe, or its like) goes with its directory.
+    async fn ask_for(&self, dir: &RelPath, listed: &Listed) -> Result<Asked, StoreError> {
+        let is_tree = self.destination.capabilities().tree;
+        let (name, is_key, is_prefix) = match listed {
+            Listed::Entry(entry) => (&entry.name, !entry.meta.is_dir(), entry.meta.is_dir()),
+            Listed::Odd(odd) => (&odd.name, !is_tree, !is_tree), // a key that is a prefix as well can only be shown so
+        };
+        let Ok(below) = dir.join(name) else { return Ok(Asked { gone: None, is_key, is_prefix }) };
+        let answer = self.look(&self.source, &below).await?;
+        Ok(Asked { gone: Evidence::not_found(below, answer.as_ref()), is_key, is_prefix })
     }
 
     /// Some at a time: all are asked for at the source, then the source is asked whether it is still itself (under a root
@@ -279,10 +320,11 @@ impl Shared {
         while removals.peek().is_some() {
             let some = futures::stream::iter(removals.by_ref().take(PROVEN_MAX).collect::<Vec<_>>());
             let proven = some.map(|removal| self.clone().prove(removal)).buffer_unordered(REMOVALS_MAX);
-            let proven: Vec<Removal> = proven.try_filter_map(|proven| async { Ok(proven) }).try_collect().await?;
+            let proven: Vec<Proven> = proven.try_filter_map(|proven| async { Ok(proven) }).try_collect().await?;
             self.check_root().await?;
-            self.lose(&proven.iter().map(|removal| removal.path.clone()).collect::<Vec<_>>(), Gone::Removed)?;
-            let each = futures::stream::iter(proven).map(|removal| self.remove_one(removal));
+            let gone: Vec<RelPath> = proven.iter().map(|proven| proven.evidence.path().clone()).collect();
+            self.lose(&gone, Gone::Removed)?;
+            let each = futures::stream::iter(proven).map(|proven| self.remove_one(proven));
             each.buffer_unordered(REMOVALS_MAX).try_collect::<()>().await?;
         }
         Ok(())
@@ -293,32 +335,34 @@ impl Shared {
     }
 
     /// The removal, if the source just answered that nothing is there; what is there is settled instead.
-    async fn prove(self: Arc<Self>, removal: Removal) -> Result<Option<Removal>, Stop> {
-        match self.look(&self.source, &removal.path).await {
-            Ok(None) => Ok(Some(removal)),
-            Err(error) => self.owe_error(&removal.path, error, removal.why.as_ref()).await.map(|()| None),
-            Ok(Some(source)) => {
-                let Removal { path, there, why, .. } = removal;
-                let pair = Pair { source: Some(source), destination: Some(there) };
-                self.touched(&path);
-                self.clone().deep_named(Self::place(path, why), pair).await.map(|_| None)
-            }
-        }
-    }
-
-    async fn remove_one(&self, removal: Removal) -> Result<(), Stop> {
+    async fn prove(self: Arc<Self>, removal: Removal) -> Result<Option<Proven>, Stop> {
         let Removal { path, there, files, why } = removal;
-        if !self.acts() {
-            return self.tell_difference(&path, Did::Remove, why.as_ref());
+        let answer = match self.look(&self.source, &path).await {
+            Err(error) => return self.owe_error(&path, error, why.as_ref()).await.map(|()| None),
+            Ok(answer) => answer,
+        };
+        if let Some(evidence) = Evidence::not_found(path.clone(), answer.as_ref()) {
+            return Ok(Some(Proven { evidence, there, files, why }));
         }
         self.touched(&path);
-        self.remove_proven(&path, &there, files, why.as_ref()).await.map(drop)
+        let pair = Pair { source: answer, destination: Some(there) };
+        self.clone().deep_named(Self::place(path, why), pair).await.map(|_| None)
+    }
+
+    async fn remove_one(&self, proven: Proven) -> Result<(), Stop> {
+        let path = proven.evidence.path();
+        if !self.acts() {
+            return self.tell_difference(path, Did::Remove, proven.why.as_ref());
+        }
+        self.touched(path);
+        self.remove_proven(proven).await.map(drop)
     }
 
     /// Removes what stands at a path where a file or directory of the source has to go; false if it could not be, and the
     /// path is owed.
-    pub(super) async fn clear(&self, place: &super::walk::Place, there: &Meta) -> Result<bool, Stop> {
+    pub(super) async fn clear(&self, place: &super::walk::Place, source: &Meta, there: &Meta) -> Result<bool, Stop> {
         let (path, why) = (&place.path, place.line());
+        let Some(evidence) = Evidence::other_kind(path.clone(), source, there) else { return Ok(true) };
         self.see_lost_twins(place).await;
         let files = match self.source.capabilities().tree || !there.is_dir() {
             true => self.count_files(path, there).await,
@@ -331,18 +375,20 @@ impl Shared {
         self.allow(files)?;
         self.lose(std::slice::from_ref(path), Gone::Removed)?;
         lock(&self.lately).lose(path, Gone::Removed);
-        self.remove_proven(path, there, files, why).await
+        self.remove_proven(Proven { evidence, there: there.clone(), files, why: why.cloned() }).await
     }
 
     /// Removes what the source just answered not to have. In a flat source nothing follows for what is below,
     /// so each key there is asked for by its own name first.
-    async fn remove_proven(&self, path: &RelPath, there: &Meta, files: u64, why: Option<&Line>) -> Result<bool, Stop> {
+    async fn remove_proven(&self, proven: Proven) -> Result<bool, Stop> {
+        let Proven { evidence, there, files, why } = proven;
+        let (path, why) = (evidence.path(), why.as_ref());
         let removed = if !there.is_dir() {
-            self.remove_file(path).await
+            self.remove_file(&evidence).await.map(|()| true)
         } else if self.source.capabilities().tree {
-            self.remove_dir(path, files).await
+            self.remove_dir(&evidence, files).await.map(|()| true)
         } else {
-            self.remove_keys(path).await
+            self.remove_keys(&evidence).await
         };
         match removed {
             Ok(true) => {
@@ -359,50 +405,68 @@ impl Shared {
         }
     }
 
-    async fn remove_file(&self, path: &RelPath) -> Result<bool, StoreError> {
-        self.again(|| self.destination.remove(std::slice::from_ref(path))).await?;
-        add(&self.tally.removed_files, 1);
-        Ok(true)
+    async fn remove_file(&self, evidence: &Evidence) -> Result<(), StoreError> {
+        self.remove_files(std::slice::from_ref(evidence)).await
     }
 
-    async fn remove_dir(&self, path: &RelPath, files: u64) -> Result<bool, StoreError> {
-        self.again(|| self.destination.remove_tree(path)).await?;
+    async fn remove_files(&self, evidence: &[Evidence]) -> Result<(), StoreError> {
+        let paths: Vec<RelPath> = evidence.iter().map(|evidence| evidence.path().clone()).collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        self.again(|| self.destination.remove(&paths)).await?;
+        add(&self.tally.removed_files, paths.len() as u64);
+        Ok(())
+    }
+
+    async fn remove_dir(&self, evidence: &Evidence, files: u64) -> Result<(), StoreError> {
+        self.again(|| self.destination.remove_tree(evidence.path())).await?;
         add(&self.tally.removed_files, files);
         add(&self.tally.removed_dirs, 1);
-        Ok(true)
+        Ok(())
     }
 
-    /// False if something below is still there at the source; that, and what leads to it, stays.
-    async fn remove_keys(&self, path: &RelPath) -> Result<bool, StoreError> {
-        let (mut all, mut ahead, mut dirs) = (true, vec![path.clone()], Vec::new());
-        while let Some(dir) = ahead.pop() {
-            let mut gone = Vec::new();
-            let mut listing = self.destination.list(&dir);
-            while let Some(listed) = listing.try_next().await? {
-                let Listed::Entry(entry) = listed else { continue };
-                let Ok(below) = dir.join(&entry.name) else { continue };
-                match self.look(&self.source, &below).await? {
-                    Some(_) => all = false,
-                    None if entry.meta.is_dir() => ahead.push(below),
-                    None => gone.push(below),
-                }
+    /// False if something below is still there at the source; that, and what leads to it, stays. Lists again until nothing is
+    /// left to remove: what was removed may have hidden something from the listing.
+    async fn remove_keys(&self, evidence: &Evidence) -> Result<bool, StoreError> {
+        loop {
+            let Swept { all, removed, dirs } = self.sweep(evidence).await?;
+            if removed > 0 {
+                continue;
             }
-            self.again(|| self.destination.remove(&gone)).await?;
-            add(&self.tally.removed_files, gone.len() as u64);
-            dirs.push(dir);
+            if all {
+                self.remove_emptied(evidence, dirs).await?;
+                add(&self.tally.removed_dirs, 1);
+            }
+            return Ok(all);
         }
-        if all {
-            self.remove_emptied(path, dirs).await?;
-            add(&self.tally.removed_dirs, 1);
-        }
-        Ok(all)
     }
 
-    /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers: for a key that shows
-    /// only now nobody has asked.
-    async fn remove_emptied(&self, path: &RelPath, dirs: Vec<RelPath>) -> Result<(), StoreError> {
+    /// Removes the keys that a listing shows now and the source has not.
+    async fn sweep(&self, evidence: &Evidence) -> Result<Swept, StoreError> {
+        let mut swept = Swept { all: true, removed: 0, dirs: Vec::new() };
+        let mut ahead = vec![evidence.path().clone()];
+        while let Some(dir) = ahead.pop() {
+            swept.dirs.push(dir.clone());
+            let mut asked = pin!(self.ask_for_all(&dir).try_chunks(PROVEN_MAX));
+            while let Some(some) = asked.next().await {
+                let some = some.map_err(|error| error.1)?;
+                swept.all &= some.iter().all(|asked| asked.gone.is_some());
+                let prefixes = some.iter().filter(|asked| asked.is_prefix).filter_map(|asked| asked.gone.as_ref());
+                ahead.extend(prefixes.map(|gone| gone.path().clone()));
+                let gone: Vec<Evidence> =
+                    some.into_iter().filter(|asked| asked.is_key).filter_map(|asked| asked.gone).collect();
+                self.remove_files(&gone).await?;
+                swept.removed += gone.len();
+            }
+        }
+        Ok(swept)
+    }
+
+    /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers.
+    async fn remove_emptied(&self, evidence: &Evidence, dirs: Vec<RelPath>) -> Result<(), StoreError> {
         if self.destination.capabilities().tree {
-            return self.again(|| self.destination.remove_tree(path)).await;
+            return self.again(|| self.destination.remove_tree(evidence.path())).await;
         }
         for dir in dirs.into_iter().rev() {
             let there = self.look(&self.destination, &dir).await?;
@@ -419,20 +483,20 @@ impl Shared {
         let aside = std::mem::take(&mut *lock(&self.aside));
         for aside in aside {
             let meta = self.look(&self.destination, &aside.path).await.ok().flatten();
-            let Some(meta) = meta else { continue };
-            let removed = if meta.is_dir() {
-                match self.count_files(&aside.path, &meta).await {
-                    Ok(files) => self.remove_dir(&aside.path, files).await,
-                    Err(error) => Err(error),
-                }
-            } else {
-                self.remove_file(&aside.path).await
-            };
-            if let Err(error) = removed {
+            let (Some(meta), Some(evidence)) = (meta, Evidence::displaced(&aside)) else { continue };
+            if let Err(error) = self.remove_displaced(&evidence, &meta).await {
                 self.owe_error(aside.was.as_ref().unwrap_or(&aside.path), error, None).await?;
             }
         }
         Ok(())
+    }
+
+    async fn remove_displaced(&self, evidence: &Evidence, there: &Meta) -> Result<(), StoreError> {
+        if !there.is_dir() {
+            return self.remove_file(evidence).await;
+        }
+        let files = self.count_files(evidence.path(), there).await?;
+        self.remove_dir(evidence, files).await
     }
 
     /// Deepest first, since setting an attribute below does not change a time above but a removal does.

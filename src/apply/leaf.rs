@@ -86,7 +86,7 @@ impl Shared {
         }
         if decision.clear
             && let Some(there) = there
-            && !self.clear(&leaf.place, there).await?
+            && !self.clear(&leaf.place, source, there).await?
         {
             return Ok(Tried::Settled { acted: false });
         }

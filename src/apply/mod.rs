@@ -2,6 +2,7 @@
 //! points to data, deletes, directory times. Import gives it every path, replay the names of a window, verification
 //! every path with leave only to look. Knows neither logs nor checkpoints.
 
+mod evidence;
 mod finish;
 mod leaf;
 mod walk;
@@ -10,6 +11,7 @@ use crate::moves::{self, Move, Moved, Routes, Twins};
 use crate::names::{Gone, Hint, Lately, Names};
 use crate::publish::Publish;
 use crate::report::{Did, Event, Report, Tally, add};
+use crate::settle::DirTime;
 use crate::spool::Spool;
 use crate::store::{ErrorKind, Kind, Meta, Store, StoreError, Time};
 use crate::transfer::Budget;
@@ -90,6 +92,10 @@ pub trait Notebook: Send + Sync {
     ///
     /// It could not be noted durably: nothing must be removed.
     fn lose(&self, paths: &[RelPath], how: Gone) -> Result<(), BoxError>;
+
+    /// A directory was looked at on the way to what is named below it. `time` is given where no name says why its time is
+    /// another one than the destination has.
+    fn see_dir(&self, path: &RelPath, time: Option<DirTime>);
 
     /// Something was done, or would be.
     fn event(&self, event: &Event<'_>);

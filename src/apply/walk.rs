@@ -247,7 +247,28 @@ impl Shared {
             return Ok(Vec::new());
         }
         self.dir_time_later(&place.path);
-        self.visits_below(&place, node, made.existed).await
+        let visits = self.visits_below(&place, node, made.existed).await?;
+        if made.existed {
+            self.see_dir(&place.path, node, &pair, &visits);
+        }
+        Ok(visits)
+    }
+
+    /// A directory's time changes with its entries. Where it did, and nothing that is named would do that, a line is missing, or
+    /// still to come. Costs no look; after a run that did not come to its end the times at the destination prove nothing.
+    fn see_dir(&self, path: &RelPath, node: &Node, pair: &Pair, visits: &[Visit<'_>]) {
+        let keep = [&self.source, &self.destination].iter().all(|store| store.capabilities().dir_times);
+        if !keep || path.is_root() || !self.acts() || self.options.interrupted_since.is_some() {
+            return;
+        }
+        // What only the way down to a name leads through is no reason, unless that was made, or is gone, without a line of its own.
+        let same = |visit: &Visit<'_>| settle::are_dirs(visit.pair.source.as_ref(), visit.pair.destination.as_ref());
+        let passed = |visit: &Visit<'_>| !visit.node.is_named() && same(visit);
+        let explained = node.is_named() || visits.len() < node.children().len() || !visits.iter().all(passed);
+        let time = settle::newer_dir(pair.source.as_ref(), pair.destination.as_ref(), self.destination.capabilities());
+        if explained || time.is_some() {
+            self.notebook.see_dir(path, time.filter(|_| !explained));
+        }
     }
 
     /// What is named directly below, with both looks. `existed`: the destination may have something there.
@@ -559,8 +580,8 @@ impl Shared {
             return Ok(Entry::Postponed);
         }
         if decision.clear
-            && let Some(there) = there
-            && !self.clear(place, there).await?
+            && let Some((source, there)) = source.zip(there)
+            && !self.clear(place, source, there).await?
         {
             return Ok(Entry::Owed);
         }

@@ -134,6 +134,7 @@ pub async fn make(logs: &dyn Store, out: &dyn Store, options: &MakeOptions) -> R
     if !draft.is_news(&start) {
         return Ok(draft.without_window());
     }
+    draft.read_late(logs, &start).await?;
     draft.write(out, &start).await
 }
 
@@ -272,8 +273,7 @@ async fn survey(
     meaning: &Meaning,
     options: &MakeOptions,
 ) -> Result<Survey, ChangelogError> {
-    let is_dated = |name: &str| meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some();
-    let wanted = |name: &str| (options.wanted)(name) && is_dated(name);
+    let wanted = |name: &str| is_wanted(name, meaning, options);
     let born = |head: &Head| meaning.born(head);
     let survey = match meaning.dialect.delivery() {
         Delivery::Objects(_) => tail::objects(logs, &start.consumed, &wanted).await,
@@ -287,6 +287,10 @@ async fn survey(
         return Err(ChangelogError::NoLines { files: survey.found });
     }
     Ok(survey)
+}
+
+fn is_wanted(name: &str, meaning: &Meaning, options: &MakeOptions) -> bool {
+    (options.wanted)(name) && (meaning.dialect.clock() != Clock::OfFile || meaning.time_of_file(name).is_some())
 }
 
 fn no_logs(error: TailError) -> ChangelogError {
@@ -396,6 +400,23 @@ impl<'a> Draft<'a> {
             file.known = None; // what is there now may all be new
             self.memory.forget();
             self.read_once(logs, &file).await?;
+        }
+        Ok(())
+    }
+
+    /// Where directories are named after days, those that are over are looked through once more whenever this window ends another
+    /// day: a service may deliver later than it says. What came late before the first window is not wanted.
+    async fn read_late(&mut self, logs: &dyn Store, start: &Start) -> Result<(), ChangelogError> {
+        if start.previous.is_none() || !self.consumed.forgets(self.name(start).to) {
+            return Ok(());
+        }
+        let (meaning, options) = (Arc::clone(&self.meaning), self.options);
+        let wanted = |name: &str| is_wanted(name, &meaning, options);
+        let files = tail::late_objects(logs, &self.consumed, &wanted).await?.files;
+        let late: Vec<&str> = files.iter().map(|file| &*file.name).filter(|name| self.consumed.is_late(name)).collect();
+        self.made.warnings.extend(late.first().map(|first| late_warning(first, late.len())));
+        for file in files {
+            self.read(logs, file).await?;
         }
         Ok(())
     }
@@ -763,6 +784,13 @@ fn strange_names(survey: &Survey, start: &Start, dialect: &dyn Dialect) -> Vec<S
         format!("{} is a log under a new name: if another source writes it, \"as of\" may be too late", file.name)
     };
     new.map(doubt).collect()
+}
+
+fn late_warning(first: &str, objects: usize) -> String {
+    format!(
+        "{objects} log objects appeared when their day was taken for over, and are read only now, the first is {first}: a \
+         larger --lateness keeps days open for longer"
+    )
 }
 
 /// What rotations, dates and packing leave of a name.

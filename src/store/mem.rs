@@ -142,6 +142,11 @@ impl Memory {
         self.shared.state().hidden.insert(path.clone());
     }
 
+    /// Listings show `path` again, as when the key that hid it was removed.
+    pub fn show_in_list(&self, path: &RelPath) {
+        self.shared.state().hidden.remove(path);
+    }
+
     /// Listings of `dir` show `odd` too.
     pub fn add_odd(&self, dir: &RelPath, odd: Odd) {
         self.shared.state().odd.push((dir.clone(), odd));
@@ -181,6 +186,15 @@ impl Memory {
         self.edit(|state, _| {
             if let Some(node) = state.nodes.get_mut(path) {
                 node.meta.mode = Some(mode);
+            }
+        });
+    }
+
+    /// A user's `touch -d` of what stands at `path`. Not counted.
+    pub fn set_time(&self, path: &RelPath, time: Time) {
+        self.edit(|state, _| {
+            if let Some(node) = state.nodes.get_mut(path) {
+                node.meta.mtime = Some(time);
             }
         });
     }

@@ -306,8 +306,8 @@ impl Store for S3 {
         Ok(false)
     }
 
-    /// Cancelling while a large file is sent in parts leaves those parts in the bucket, unseen but paid
-    /// for; a lifecycle rule that aborts incomplete uploads removes them.
+    /// Cancelling while a large file is sent in parts leaves those parts in the bucket, unseen but paid for. The bucket's own
+    /// rule for unfinished uploads removes them: whose an upload is cannot be told, so none is aborted but the own one.
     async fn put(&self, path: &RelPath, meta: &Meta, body: Body) -> Result<(), StoreError> {
         self.put_file(path, meta, body).await
     }

@@ -6,11 +6,13 @@ use super::{Fingerprint, TailError, sha256};
 use crate::store::{Meta, Store};
 use chrono::{DateTime, Days, Months, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use syncd_parsers::RelPath;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many digits of a SHA-256 stand for one object.
 const DIGITS: usize = 24;
+
+/// How far back directories are looked through for objects that appeared when their day was over.
+const LATE_DAYS: Days = Days::new(31);
 
 /// The log objects that were read, as far back as more may come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,19 @@ impl Consumed {
         digests.insert_str(at, &digest);
     }
 
+    /// True if objects of a day are forgotten when [`Self::begin`] is called with this time: what was written since the last
+    /// time that this was so is still known from what was read.
+    #[must_use]
+    pub fn forgets(&self, time: DateTime<Utc>) -> bool {
+        self.since.is_some_and(|since| since < day_before(time))
+    }
+
+    /// True if the name is one of a day of which nothing was expected any more.
+    #[must_use]
+    pub fn is_late(&self, name: &str) -> bool {
+        dates(name).last().is_some_and(|day| self.is_over(day))
+    }
+
     fn has(&self, name: &str, meta: &Meta) -> bool {
         let day = day(name, meta);
         let digest = digest(name, meta);
@@ -72,16 +87,60 @@ pub async fn objects(
     consumed: &Consumed,
     wanted: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<Survey, TailError> {
-    let is_over = |dir: &RelPath| last_day(&dir.to_string()).is_some_and(|day| consumed.is_over(day));
-    let mut walk = look_into(logs, wanted, &|dir| !is_over(dir)).await?;
+    unread(logs, consumed, wanted, consumed.since).await
+}
+
+/// The same, with those that appeared in the directories of a month before. Has to be asked for before days are forgotten.
+///
+/// # Errors
+///
+/// The directory cannot be listed.
+pub async fn late_objects(
+    logs: &dyn Store,
+    consumed: &Consumed,
+    wanted: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Survey, TailError> {
+    let first = consumed.since.and_then(|since| since.checked_sub_days(LATE_DAYS));
+    unread(logs, consumed, wanted, first).await
+}
+
+async fn unread(
+    logs: &dyn Store,
+    consumed: &Consumed,
+    wanted: &(dyn Fn(&str) -> bool + Sync),
+    first: Option<NaiveDate>,
+) -> Result<Survey, TailError> {
+    let mut calendars = Calendars { first, seen: BTreeSet::new() };
+    let mut walk = look_into(logs, wanted, |dir| calendars.may_matter(&dir.to_string())).await?;
     if walk.logs.is_empty() {
         // The days in the names may be those of something else.
-        walk = look_into(logs, wanted, &|_| true).await?;
+        walk = look_into(logs, wanted, |_| true).await?;
     }
     let found = walk.logs.len();
     walk.logs.retain(|found| found.meta.len > 0 && !consumed.has(&found.name, &found.meta));
     let files = walk.logs.into_iter().map(|found| LogFile::whole(found, Fingerprint::exact(b""))).collect();
     Ok(Survey { files, found, gaps: Vec::new(), warnings: walk.warnings })
+}
+
+/// Which directories are of days that are over. A directory `2026` may be of a year, and as well of a customer: it is of a
+/// year where days were seen below a neighbour, or below itself.
+struct Calendars {
+    /// Days before it are over.
+    first: Option<NaiveDate>,
+    /// What years, months and days stand below.
+    seen: BTreeSet<String>,
+}
+
+impl Calendars {
+    /// Of neighbours the later ones have to be asked about first.
+    fn may_matter(&mut self, dir: &str) -> bool {
+        let Some(span) = Span::of(dir) else { return true };
+        if span.is_day {
+            self.seen.extend(span.below.map(str::to_owned));
+        }
+        let is_sure = span.below.is_none_or(|below| self.seen.contains(below));
+        !(is_sure && self.first.is_some_and(|first| span.last < first))
+    }
 }
 
 /// The later of the day that an object's name tells and of that on which it was written.
@@ -105,24 +164,53 @@ fn day_before(time: DateTime<Utc>) -> NaiveDate {
     day.checked_sub_days(Days::new(1)).unwrap_or(day)
 }
 
-/// The last day that a directory can be of, going by the end of its name: `2026`, `2026/11`, `2026/11/21`, `2026-11-21`,
+/// The days that a directory is of, going by the end of its name: `2026`, `2026/11`, `2026/11/21`, `2026-11-21`,
 /// `year=2026/month=11`.
-fn last_day(dir: &str) -> Option<NaiveDate> {
-    let value = |name: &'_ str| name.rsplit_once('=').map_or(name, |(_, value)| value).to_owned();
-    let values: Vec<String> = dir.rsplit('/').take(3).map(value).collect();
-    let number = |back: usize, digits: usize| {
-        let value = values.get(back).filter(|value| value.len() == digits)?;
-        value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse::<u32>().ok()).flatten()
-    };
-    match [number(2, 4), number(1, 2), number(0, 2)] {
-        [Some(year), Some(month), Some(day)] => return ymd(year, month, day),
-        [.., Some(month)] => return ymd(number(1, 4)?, month, 1)?.checked_add_months(Months::new(1))?.pred_opt(),
-        _ => {}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span<'a> {
+    last: NaiveDate,
+    is_day: bool,
+    /// The directory that holds the years; `None` if one name is the whole date.
+    below: Option<&'a str>,
+}
+
+impl<'a> Span<'a> {
+    fn of(dir: &'a str) -> Option<Self> {
+        let names: Vec<&str> = dir.rsplit('/').take(3).map(value).collect();
+        let number = |back: usize, digits: usize| names.get(back).and_then(|name| whole_number(name, digits));
+        let part = |last: NaiveDate, names| Self { last, is_day: names == 3, below: Some(above(dir, names)) };
+        match [number(2, 4), number(1, 2), number(0, 2)] {
+            [Some(year), Some(month), Some(day)] => return Some(part(ymd(year, month, day)?, 3)),
+            [.., Some(month)] => return Some(part(last_of_month(number(1, 4)?, month)?, 2)),
+            _ => {}
+        }
+        match number(0, 4) {
+            Some(year) => Some(part(ymd(year, 12, 31)?, 1)),
+            None => {
+                let date =
+                    names.first().filter(|name| matches!(name.len(), 8 | 10)).and_then(|name| dates(name).next());
+                date.map(|last| Self { last, is_day: true, below: None })
+            }
+        }
     }
-    match number(0, 4) {
-        Some(year) => ymd(year, 12, 31),
-        None => values.first().filter(|value| matches!(value.len(), 8 | 10)).and_then(|value| dates(value).next()),
-    }
+}
+
+/// What a name such as `month=11` tells.
+fn value(name: &str) -> &str {
+    name.rsplit_once('=').map_or(name, |(_, value)| value)
+}
+
+fn whole_number(name: &str, digits: usize) -> Option<u32> {
+    number(name.as_bytes(), digits).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
+}
+
+fn last_of_month(year: u32, month: u32) -> Option<NaiveDate> {
+    ymd(year, month, 1)?.checked_add_months(Months::new(1))?.pred_opt()
+}
+
+/// The directory so many levels up; empty for the topmost.
+fn above(dir: &str, levels: usize) -> &str {
+    dir.rsplitn(levels + 1, '/').nth(levels).unwrap_or("")
 }
 
 fn ymd(year: u32, month: u32, day: u32) -> Option<NaiveDate> {
@@ -192,6 +280,10 @@ mod tests {
         }
     }
 
+    fn last_day(dir: &str) -> Option<NaiveDate> {
+        Span::of(dir).map(|span| span.last)
+    }
+
     #[test]
     fn the_last_day_of_a_directory_is_found_at_its_end() {
         for (dir, day) in [
@@ -205,11 +297,45 @@ mod tests {
             ("logs/dt=2026-11-21", "2026-11-21"),
             ("AWSLogs/123456789012", "none"),
             ("2026/11/21/eu-west-1", "none"),
+            ("2026/11/21/05", "none"),
+            ("2026/11-21", "none"),
             ("11/21", "none"),
             ("", "none"),
         ] {
             assert_eq!(show(last_day(dir)), day, "{dir}");
         }
+    }
+
+    /// The directories that are entered, of these and those above them.
+    fn entered(dirs: &[&str]) -> Vec<String> {
+        let mut calendars = Calendars { first: Some("2026-11-20".parse().expect("a day")), seen: BTreeSet::new() };
+        let mut entered = Vec::new();
+        let mut ahead = vec![String::new()];
+        while let Some(dir) = ahead.pop() {
+            if !calendars.may_matter(&dir) {
+                continue;
+            }
+            let inside = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+            let below = dirs.iter().filter_map(|other| other.strip_prefix(&inside)?.split('/').next());
+            let below: BTreeSet<String> =
+                below.filter(|name| !name.is_empty()).map(|name| inside.clone() + name).collect();
+            ahead.extend(below);
+            entered.push(dir);
+        }
+        entered
+    }
+
+    #[test]
+    fn a_year_is_a_year_where_days_stand_below_it_or_below_a_neighbour() {
+        let of_years = ["a/2026/11/21", "a/2026/10/31", "a/2025/12/31", "a/2024/01/01"];
+        assert_eq!(entered(&of_years), ["", "a", "a/2026", "a/2026/11", "a/2026/11/21"]);
+        // Where all years are over, one look is taken into the last one.
+        assert_eq!(entered(&["a/2025/12/31", "a/2025/12/30", "a/2024/12/31"]), ["", "a", "a/2025", "a/2025/12"]);
+        // Customers, whose numbers look like years, and months.
+        assert_eq!(entered(&["1999/x", "2020/07/x"]), ["", "2020", "2020/07", "2020/07/x", "1999", "1999/x"]);
+        let hive = ["y=2026/m=11/d=21/h=05", "y=2025/m=12/d=31/h=00"];
+        assert_eq!(entered(&hive), ["", "y=2026", "y=2026/m=11", "y=2026/m=11/d=21", "y=2026/m=11/d=21/h=05"]);
+        assert_eq!(entered(&["2026-11-19", "2026-11-20", "20261119"]), ["", "2026-11-20"]);
     }
 
     #[test]

@@ -233,18 +233,23 @@ async fn look(
 
 /// All log files below the directory, by name.
 async fn walk(logs: &dyn Store, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Walk, TailError> {
-    look_into(logs, wanted, &|_| true).await
+    look_into(logs, wanted, |_| true).await
 }
 
-/// The same, but of the directories that are to be entered only.
+/// The same, but of the directories that are to be entered only. They are asked about last names first, each when all
+/// below those before it was seen.
 pub(super) async fn look_into(
     logs: &dyn Store,
     wanted: &(dyn Fn(&str) -> bool + Sync),
-    enter: &(dyn Fn(&RelPath) -> bool + Sync),
+    mut enter: impl FnMut(&RelPath) -> bool + Send,
 ) -> Result<Walk, TailError> {
     let mut walk = Walk::default();
     let mut dirs = vec![RelPath::root()];
     while let Some(dir) = dirs.pop() {
+        if !enter(&dir) {
+            continue;
+        }
+        let first_below = dirs.len();
         let Some(listed) = gone_below(&dir, logs.list(&dir).try_collect::<Vec<_>>().await)? else { continue };
         for entry in listed {
             match entry {
@@ -253,12 +258,13 @@ pub(super) async fn look_into(
                 Listed::Entry(entry) => {
                     let Ok(path) = dir.join(&entry.name) else { continue };
                     match entry.meta.is_dir() {
-                        true => dirs.extend(enter(&path).then_some(path)),
+                        true => dirs.push(path),
                         false => walk.add(path, entry.meta, wanted),
                     }
                 }
             }
         }
+        dirs[first_below..].sort();
     }
     walk.logs.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(walk)

@@ -7,6 +7,7 @@ pub mod faults;
 pub mod hdfs;
 pub mod live;
 pub mod minio;
+pub mod parts;
 pub mod proxy;
 pub mod s3s;
 pub mod soak;

@@ -1,14 +1,15 @@
 //! A proxy in front of an HTTP server that misbehaves as networks and busy servers do: `503` in bursts, connections that end before
-//! or after the server has done what it was asked, bodies that are slow or cut. What it does is drawn from a seed.
+//! or after the server has done what it was asked, bodies that are slow or cut. What it does is drawn from a seed, or told.
 
 use super::dice::Dice;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 const HEAD_MAX: usize = 64 << 10;
 const SLOW_PIECES: usize = 10;
@@ -16,22 +17,38 @@ const SLOW_PIECE_EVERY: Duration = Duration::from_millis(20);
 const BURST_MAX: usize = 12;
 const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>SlowDown</Code><Message>Please reduce your \
                          request rate.</Message></Error>";
+const DENIED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>AccessDenied</Code><Message>Access \
+                      Denied.</Message></Error>";
 
 /// What is done to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
+pub enum Fault {
     None,
     /// `503`, and for some requests after this one.
     Busy,
+    /// `403`, which is not asked again.
+    Denied,
     /// The connection ends, and the server never hears of the request.
     Reset,
-    /// The server gets half of the body.
+    /// The server gets half of the body, or of the head where there is no body.
     HalfRequest,
     /// The server did it, and nobody hears of that.
     AnswerLost,
     SlowAnswer,
     /// Half of the answer's body.
     CutAnswer,
+}
+
+/// What is done to one request, of those that are meant.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// By the first line of a request.
+    pub meant: fn(&str) -> bool,
+    /// So many of them come before it.
+    pub after: usize,
+    pub fault: Fault,
+    /// No answer comes, and [`Proxy::stopped`] returns: whoever asked is to end.
+    pub ends_client: bool,
 }
 
 /// Listens until it is dropped.
@@ -46,7 +63,11 @@ struct Shared {
     server: String,
     on: AtomicBool,
     trouble: Mutex<Trouble>,
+    stops: Mutex<VecDeque<Stop>>,
+    stopped: Notify,
     told: Mutex<BTreeMap<Fault, u64>>,
+    /// The first lines of the requests that the server did, as far as it said so.
+    done: Mutex<Vec<String>>,
 }
 
 impl Drop for Proxy {
@@ -64,7 +85,10 @@ impl Proxy {
             server: endpoint.trim_start_matches("http://").to_owned(),
             on: AtomicBool::new(false),
             trouble: Mutex::new(Trouble { dice: Dice::of(seed), burst: 0 }),
+            stops: Mutex::default(),
+            stopped: Notify::new(),
             told: Mutex::default(),
+            done: Mutex::default(),
         });
         let listening = tokio::spawn(listen(listener, shared.clone()));
         Ok(Self { endpoint: format!("http://{address}"), shared, listening })
@@ -72,6 +96,26 @@ impl Proxy {
 
     pub fn misbehave(&self, on: bool) {
         self.shared.on.store(on, Ordering::SeqCst);
+    }
+
+    /// One after another, each when the one before was met; instead of those that were there.
+    pub fn stop_at(&self, stops: &[Stop]) {
+        *self.shared.stops.lock().expect("no panic") = stops.iter().copied().collect();
+    }
+
+    /// How many of them were not met yet.
+    pub fn stops(&self) -> usize {
+        self.shared.stops.lock().expect("no panic").len()
+    }
+
+    /// Returns when a request was met that ends the client.
+    pub async fn stopped(&self) {
+        self.shared.stopped.notified().await;
+    }
+
+    /// The first lines of the requests that the server did since the last call, whether the client heard of it or not.
+    pub fn done(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.done.lock().expect("no panic"))
     }
 
     /// How often it did what.
@@ -92,21 +136,14 @@ impl Shared {
     /// One request, after which the connection ends.
     async fn serve(&self, mut client: TcpStream) -> io::Result<()> {
         let Some(request) = Request::read(&mut client).await? else { return Ok(()) };
-        let fault = self.draw();
+        let (fault, ends_client) = self.draw(&request.head);
         *self.told.lock().expect("no panic").entry(fault).or_default() += 1;
-        match fault {
-            Fault::Reset => return Ok(()),
-            Fault::Busy => return busy(&mut client).await,
-            _ => {}
+        let answer = self.passed_on(&request, fault).await;
+        if ends_client {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
         }
-        let mut server = TcpStream::connect(&self.server).await?;
-        server.write_all(request.head.as_bytes()).await?;
-        if fault == Fault::HalfRequest {
-            return server.write_all(&request.body[..request.body.len() / 2]).await;
-        }
-        server.write_all(&request.body).await?;
-        let mut answer = Vec::new();
-        server.read_to_end(&mut answer).await?;
+        let Some(answer) = answer? else { return Ok(()) };
         match fault {
             Fault::AnswerLost => Ok(()),
             Fault::CutAnswer => client.write_all(&answer[..half_of_body(&answer)]).await,
@@ -115,18 +152,53 @@ impl Shared {
         }
     }
 
-    fn draw(&self) -> Fault {
-        if !self.on.load(Ordering::SeqCst) {
-            return Fault::None;
+    /// The answer, unless none comes.
+    async fn passed_on(&self, request: &Request, fault: Fault) -> io::Result<Option<Vec<u8>>> {
+        match fault {
+            Fault::Reset => return Ok(None),
+            Fault::Busy => return Ok(Some(refusal("503 Slow Down", SLOW_DOWN))),
+            Fault::Denied => return Ok(Some(refusal("403 Forbidden", DENIED))),
+            _ => {}
         }
-        self.trouble.lock().expect("no panic").draw()
+        let mut server = TcpStream::connect(&self.server).await?;
+        if fault == Fault::HalfRequest {
+            server.write_all(&request.half()).await?;
+            return Ok(None);
+        }
+        server.write_all(request.head.as_bytes()).await?;
+        server.write_all(&request.body).await?;
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer).await?;
+        if answer.starts_with(b"HTTP/1.1 2") {
+            self.done.lock().expect("no panic").push(first_line(&request.head).to_owned());
+        }
+        Ok(Some(answer))
+    }
+
+    fn draw(&self, head: &str) -> (Fault, bool) {
+        let mut stops = self.stops.lock().expect("no panic");
+        if let Some(stop) = stops.front_mut().filter(|stop| (stop.meant)(first_line(head))) {
+            if stop.after > 0 {
+                stop.after -= 1;
+                return (Fault::None, false);
+            }
+            let met = (stop.fault, stop.ends_client);
+            stops.pop_front();
+            return met;
+        }
+        let is_on = self.on.load(Ordering::SeqCst);
+        (if is_on { self.trouble.lock().expect("no panic").draw() } else { Fault::None }, false)
     }
 }
 
-async fn busy(client: &mut TcpStream) -> io::Result<()> {
-    let length = SLOW_DOWN.len();
-    let head = format!("HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n");
-    client.write_all(format!("{head}Connection: close\r\n\r\n{SLOW_DOWN}").as_bytes()).await
+fn first_line(head: &str) -> &str {
+    head.lines().next().unwrap_or_default()
+}
+
+fn refusal(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n");
+    format!("{head}Connection: close\r\n\r\n{body}").into_bytes()
 }
 
 async fn slowly(client: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
@@ -177,6 +249,15 @@ impl Request {
             }
         }
         Ok(Some(Self { head: without_keeping(&text), body }))
+    }
+}
+
+impl Request {
+    fn half(&self) -> Vec<u8> {
+        if self.body.is_empty() {
+            return self.head.as_bytes()[..self.head.len() / 2].to_vec();
+        }
+        [self.head.as_bytes(), &self.body[..self.body.len() / 2]].concat()
     }
 }
 

@@ -164,7 +164,7 @@ pub async fn s3_keys(client: &S3Client, bucket: &str, prefix: &str) -> Vec<Strin
 async fn s3_seen(client: &S3Client, bucket: &str, key: &str) -> Seen {
     let got = client.get_object().bucket(bucket).key(key).send().await.expect(key);
     let metadata = got.metadata.clone().unwrap_or_default();
-    let bytes = got.body.collect().await.expect(key).to_vec();
+    let bytes = Vec::from(got.body.collect().await.expect(key).into_bytes());
     let is_dir = key.ends_with('/');
     Seen {
         content: (!is_dir).then_some(bytes),

@@ -9,6 +9,7 @@ use syncd::job::{Job, Settings};
 use syncd::names::{Gone, Lately, Line, Names};
 use syncd::publish::Publish;
 use syncd::report::{Did, Event, Report};
+use syncd::settle::DirTime;
 use syncd::store::mem::Memory;
 use syncd::store::{RESERVED, Time};
 use syncd_parsers::{Change, Op, RelPath};
@@ -100,6 +101,8 @@ impl Notebook for Notes {
         paths.iter().for_each(|path| lock(&self.lately).lose(path, how));
         Ok(())
     }
+
+    fn see_dir(&self, _: &RelPath, _: Option<DirTime>) {}
 
     fn event(&self, event: &Event<'_>) {
         if let Did::Copy { .. } = event.did {

@@ -348,7 +348,16 @@ impl Simulation {
             let (source, now) = (self.process.source.inner.snapshot(), self.process.destination.inner.snapshot());
             self.process.sim.state().watcher.check_truth(&source, &now, &ahead, &owed, &watched);
         }
-        self.process.sim.state().watcher.violation.take().map_or(Ok(()), Err)
+        self.process.sim.state().watcher.violation.take().map_or(Ok(()), Err)?;
+        self.check_doubts()
+    }
+
+    /// Every deed has a line, and where none is late nothing is suspected of having none.
+    fn check_doubts(&self) -> Result<(), String> {
+        let late = self.process.sim.state().world.habits.late_lines;
+        let doubts = self.process.doubts();
+        let doubt = doubts.into_iter().find(|doubt| doubt.starts_with("what is in ") && !late);
+        doubt.map_or(Ok(()), |doubt| Err(format!("no line was lost, but {doubt}")))
     }
 
     /// The faults stop: what is behind is caught up with, and then a pass costs nothing.

@@ -16,6 +16,7 @@ use syncd::job::{Import, Job, JobError, Settings};
 use syncd::report::Report;
 use syncd::round::Logs;
 use syncd::scope::Scope;
+use syncd::status::Page;
 use syncd::store::Store;
 use syncd::store::mem::Memory;
 use syncd::tail;
@@ -194,6 +195,11 @@ impl Process {
 
     pub fn owed(&self) -> Vec<RelPath> {
         self.state().owed().map(|item| item.expect("the state can be read").0).collect()
+    }
+
+    /// Why lines are thought to be missing.
+    pub fn doubts(&self) -> Vec<String> {
+        Page::of(self.state(), None).expect("the state can be read").log.doubts
     }
 
     pub fn watched(&self) -> Vec<RelPath> {

@@ -5,7 +5,6 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 use syncd_parsers::Dialect;
-use syncd_parsers::detect::{Sample, detect};
 use syncd_parsers::dialect::by_name;
 use syncd_parsers::records::{self, End, Parsed};
 
@@ -19,7 +18,6 @@ fuzz_target!(|log: &[u8]| {
     records::parse_block(*DIALECT, log, 0, End::Closed, &mut whole);
     assert!(in_pieces(log) == whole, "pieces differ");
     assert!(in_reads(log) == whole, "reads differ");
-    let _ = detect(Sample { bytes: log, is_whole: true });
 });
 
 fn in_pieces(log: &[u8]) -> Parsed {
