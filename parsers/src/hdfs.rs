@@ -424,7 +424,7 @@ mod tests {
     const DIALECT: Hdfs = Hdfs { names: Names::Either };
 
     /// What a record may be made of, most of all of what makes it no plain one.
-    const PIECES: [&str; 24] = [
+    const PIECES: [&str; 26] = [
         "\tcmd=open",
         "\tcmd=delete",
         "\tcmd=getfileinfo",
@@ -449,6 +449,8 @@ mod tests {
         "/a b",
         "\\t",
         "\tcmd=open\tsrc=/a\tdst=null\tperm=null",
+        "\tcmd=delete\tsrc=/a\tdst=null\tperm=null",
+        "\tcmd=delete\tsrc=/a",
     ];
 
     proptest! {
