@@ -7,6 +7,7 @@
 use crate::store::RESERVED;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use syncd_parsers::{Change, Op, RelPath};
@@ -324,11 +325,13 @@ impl Node {
             if node.deep && !(mark.written || mark.each_key) {
                 return added; // part of the deep name; `written` is the one thing that it does not say
             }
-            if !node.children.contains_key(name) {
-                node.children.insert(name.into(), Node::default());
-                added += 1;
-            }
-            node = node.children.get_mut(name).expect("it was put there if it was missing");
+            node = match node.children.entry(name.into()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    added += 1;
+                    place.insert(Node::default())
+                }
+            };
         }
         added + node.mark(mark)
     }
@@ -342,7 +345,7 @@ impl Node {
             return 0;
         }
         self.deep = true;
-        if mark.each_key {
+        if mark.each_key || self.children.is_empty() {
             return 0;
         }
         let before = self.count();
@@ -378,6 +381,9 @@ impl Node {
 /// Nothing here calls itself, least of all the dropping: a log may name a path of thousands of levels.
 impl Drop for Node {
     fn drop(&mut self) {
+        if self.children.is_empty() {
+            return;
+        }
         let mut ahead = vec![std::mem::take(&mut self.children)];
         while let Some(mut children) = ahead.pop() {
             let below = children.values_mut().map(|node| std::mem::take(&mut node.children));

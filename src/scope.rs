@@ -88,12 +88,20 @@ impl Scope {
     pub fn place(&self, raw: &[u8]) -> Place {
         match normal(raw) {
             Err(reason) => Place::Odd(reason),
+            Ok(path) if self.root.is_root() => self.inside(path),
             Ok(path) => match path.rebase(&self.root, &RelPath::root()) {
-                Some(inside) if self.except.as_ref().is_some_and(|except| inside.is_within(except)) => Place::Outside,
-                Some(inside) => Place::Inside(inside),
+                Some(path) => self.inside(path),
                 None if self.root.is_within(&path) => Place::Above,
                 None => Place::Outside,
             },
+        }
+    }
+
+    /// Where a path of the tree lies.
+    fn inside(&self, path: RelPath) -> Place {
+        match &self.except {
+            Some(except) if path.is_within(except) => Place::Outside,
+            _ => Place::Inside(path),
         }
     }
 }
@@ -161,12 +169,20 @@ fn one(op: Op, path: RelPath) -> Effect {
 /// An absolute path without the slashes that mean nothing.
 fn normal(raw: &[u8]) -> Result<RelPath, &'static str> {
     let [b'/', rest @ ..] = raw else { return Err("not an absolute path") };
-    let names: Vec<&[u8]> = rest.split(|b| *b == b'/').filter(|name| !name.is_empty()).collect();
-    RelPath::new(names.join(&b'/')).map_err(|error| match error {
+    let path = match RelPath::new(rest) {
+        Err(PathError::EmptyName) => RelPath::new(without_empty_names(rest)),
+        path => path,
+    };
+    path.map_err(|error| match error {
         PathError::EmptyName => "a path with an empty name",
         PathError::DotName => "a path with a name that is `.` or `..`",
         PathError::Nul => "a path with a NUL byte",
     })
+}
+
+fn without_empty_names(path: &[u8]) -> Vec<u8> {
+    let names: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|name| !name.is_empty()).collect();
+    names.join(&b'/')
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use std::io;
 /// How much of a file's beginning makes its fingerprint, at most.
 pub const HEAD_BYTES: usize = 1024;
 
-/// How much of a file is read at a time.
-pub const BLOCK_BYTES: usize = 4 << 20;
+/// How much of a file is read at a time: enough that the cores seldom wait for each other at the end of a block.
+pub const BLOCK_BYTES: usize = 16 << 20;
 
 /// What the first bytes of a file are, up to the end of a line. It holds as long as the file only grows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

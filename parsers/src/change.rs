@@ -59,15 +59,33 @@ pub struct Change {
 }
 
 mod micros {
+    use crate::time;
     use chrono::{DateTime, SecondsFormat, Utc};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+    use std::fmt;
 
     pub fn serialize<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc()).map_err(D::Error::custom)
+        deserializer.deserialize_str(TimeVisitor)
+    }
+
+    struct TimeVisitor;
+
+    impl Visitor<'_> for TimeVisitor {
+        type Value = DateTime<Utc>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a time as in RFC 3339")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<DateTime<Utc>, E> {
+            let plain = time::rfc3339(text.as_bytes()).map(|time| time.and_utc());
+            let other = || DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).map_err(E::custom);
+            plain.map_or_else(other, Ok)
+        }
     }
 }

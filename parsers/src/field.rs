@@ -4,13 +4,8 @@
 use crate::error::ParseError;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use memchr::{memchr, memchr_iter, memrchr};
-use nom::branch::alt;
-use nom::bytes::complete::{tag, take, take_while_m_n};
-use nom::character::complete::one_of;
-use nom::combinator::{map_opt, opt, value};
-use nom::error::Error;
-use nom::sequence::preceded;
-use nom::{IResult, Parser};
+use nom::IResult;
+use nom::error::{Error, ErrorKind};
 
 /// How far into a record `allowed=` may stand, in bytes: time, level, logger, host names.
 const HEAD_MAX: usize = 512;
@@ -21,37 +16,45 @@ const MARKS_INLINE: usize = 12;
 /// In how many ways one record may be read before it is set aside instead.
 pub const READINGS_MAX: usize = 32;
 
-/// `2020-07-09 18:29:24,689`, with a dot or a comma before the fraction, or none; `T` may stand for the space.
+/// `2020-07-09 18:29:24,689`, with a dot or a comma before the fraction, or none; `T` may stand for the space. Every line
+/// of a log begins with one, so it is taken apart at once.
 pub fn timestamp(input: &[u8]) -> IResult<&[u8], NaiveDateTime> {
-    (date, one_of(" T"), time_of_day).map(|(date, _, time)| date.and_time(time)).parse(input)
+    let (date, rest) = input.split_first_chunk().ok_or_else(|| no_time(input))?;
+    let date = self::date(date).ok_or_else(|| no_time(input))?;
+    time_of_day(rest).map(|(rest, time)| (rest, date.and_time(time)))
 }
 
-fn date(input: &[u8]) -> IResult<&[u8], NaiveDate> {
-    let fields = (number(4), tag("-"), number(2), tag("-"), number(2));
-    map_opt(fields, |(year, _, month, _, day)| NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day))
-        .parse(input)
+/// With the separator after it.
+fn date(text: &[u8; 11]) -> Option<NaiveDate> {
+    let [y, yy, yyy, yyyy, b'-', m, mm, b'-', d, dd, b' ' | b'T'] = *text else { return None };
+    let year = i32::try_from(decimal(&[y, yy, yyy, yyyy])?).ok()?;
+    NaiveDate::from_ymd_opt(year, decimal(&[m, mm])?, decimal(&[d, dd])?)
 }
 
 /// `18:29:24`, with a fraction of up to nine digits after a comma or a dot, or without.
 pub fn time_of_day(input: &[u8]) -> IResult<&[u8], NaiveTime> {
-    let fields = (number(2), tag(":"), number(2), tag(":"), number(2), opt(nanoseconds));
-    map_opt(fields, |(hour, _, minute, _, second, nano)| {
-        NaiveTime::from_hms_nano_opt(hour, minute, second, nano.unwrap_or(0))
-    })
-    .parse(input)
+    let (clock, after) = input.split_first_chunk().ok_or_else(|| no_time(input))?;
+    let (nano, rest) = nanoseconds(after).unwrap_or((0, after));
+    let time = self::clock(clock, nano).ok_or_else(|| no_time(input))?;
+    Ok((rest, time))
 }
 
-fn nanoseconds(input: &[u8]) -> IResult<&[u8], u32> {
-    let digits = preceded(one_of(",."), take_while_m_n(1, 9, |byte: u8| byte.is_ascii_digit()));
-    map_opt(digits, |digits: &[u8]| {
-        let missing = u32::try_from(9 - digits.len()).ok()?;
-        Some(decimal(digits)? * 10_u32.pow(missing))
-    })
-    .parse(input)
+fn clock(text: &[u8; 8], nano: u32) -> Option<NaiveTime> {
+    let [h, hh, b':', m, mm, b':', s, ss] = *text else { return None };
+    NaiveTime::from_hms_nano_opt(decimal(&[h, hh])?, decimal(&[m, mm])?, decimal(&[s, ss])?, nano)
 }
 
-fn number<'a>(digits: usize) -> impl Parser<&'a [u8], Output = u32, Error = Error<&'a [u8]>> {
-    map_opt(take(digits), decimal)
+/// A fraction of a second, and what follows it.
+fn nanoseconds(input: &[u8]) -> Option<(u32, &[u8])> {
+    let [b',' | b'.', digits @ ..] = input else { return None };
+    let len = digits.iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = digits.split_at_checked(len).filter(|_| len > 0)?;
+    let missing = u32::try_from(9 - len).ok()?;
+    Some((decimal(digits)? * 10_u32.pow(missing), rest))
+}
+
+fn no_time(input: &[u8]) -> nom::Err<Error<&[u8]>> {
+    nom::Err::Error(Error::new(input, ErrorKind::Digit))
 }
 
 /// At most nine digits.
@@ -87,8 +90,7 @@ pub fn head(record: &[u8]) -> Result<Head, ParseError> {
     let (rest, time) = timestamp(record).map_err(|_| ParseError::malformed(0, "a time, yyyy-MM-dd HH:mm:ss,SSS"))?;
     let after_time = record.len() - rest.len();
     let at = after_time + allowed_at(rest).ok_or(ParseError::malformed(after_time, "allowed="))?;
-    let (rest, allowed) =
-        boolean(&record[at..]).map_err(|_| ParseError::malformed(at, "true or false after allowed="))?;
+    let (allowed, rest) = boolean(&record[at..]).ok_or(ParseError::malformed(at, "true or false after allowed="))?;
     let separator = match rest.first() {
         Some(b'\t') | None => Separator::Tab,
         Some(b' ') => Separator::Spaces,
@@ -107,8 +109,10 @@ fn allowed_at(rest: &[u8]) -> Option<usize> {
     })
 }
 
-fn boolean(input: &[u8]) -> IResult<&[u8], bool> {
-    alt((value(true, tag("true")), value(false, tag("false")))).parse(input)
+/// Yes or no, and what follows it.
+fn boolean(input: &[u8]) -> Option<(bool, &[u8])> {
+    let yes = input.strip_prefix(b"true").map(|rest| (true, rest));
+    yes.or_else(|| input.strip_prefix(b"false").map(|rest| (false, rest)))
 }
 
 /// The fields that matter to any dialect of the family.
@@ -125,18 +129,20 @@ pub enum Key {
     CallerContext,
 }
 
-fn key(input: &[u8]) -> IResult<&[u8], Key> {
-    alt((
-        value(Key::Src, tag("src=")),
-        value(Key::Dst, alt((tag("dst="), tag("dest=")))),
-        value(Key::Perm, tag("perm=")),
-        value(Key::Cmd, tag("cmd=")),
-        value(Key::Ip, tag("ip=")),
-        value(Key::Ugi, tag("ugi=")),
-        value(Key::Ns, tag("ns=")),
-        value(Key::CallerContext, tag("callerContext=")),
-    ))
-    .parse(input)
+/// The key that some text begins with, and its length with the `=`.
+fn key(text: &[u8]) -> Option<(Key, usize)> {
+    match text {
+        [b's', b'r', b'c', b'=', ..] => Some((Key::Src, 4)),
+        [b'd', b's', b't', b'=', ..] => Some((Key::Dst, 4)),
+        [b'd', b'e', b's', b't', b'=', ..] => Some((Key::Dst, 5)),
+        [b'p', b'e', b'r', b'm', b'=', ..] => Some((Key::Perm, 5)),
+        [b'c', b'm', b'd', b'=', ..] => Some((Key::Cmd, 4)),
+        [b'i', b'p', b'=', ..] => Some((Key::Ip, 3)),
+        [b'u', b'g', b'i', b'=', ..] => Some((Key::Ugi, 4)),
+        [b'n', b's', b'=', ..] => Some((Key::Ns, 3)),
+        [b'c', ..] if text.starts_with(b"callerContext=") => Some((Key::CallerContext, 14)),
+        _ => None,
+    }
 }
 
 /// A place where a field may begin. A name that holds a separator and a key makes one, too.
@@ -176,6 +182,22 @@ pub struct Standing {
     pub allowed: bool,
     /// Another request follows on the line.
     pub may_be_cut: bool,
+}
+
+/// True of a record that can be read in one way alone, and whose command is wanted: one line, few enough fields, one command,
+/// and `src`, `dst` and `perm` right behind it. Nearly all records are so; what else one may be, [`Marks`] finds out.
+#[must_use]
+pub fn is_plainly(record: &[u8], head: &Head, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+    let mut tabs = memchr_iter(b'\t', &record[head.end..]).map(|at| head.end + at);
+    let mut fields = tabs.by_ref().take(MARKS_MAX - 1).map(|tab| (tab, key(&record[tab + 1..]).map(|(key, _)| key)));
+    let Some((cmd, _)) = fields.find(|(_, key)| *key == Some(Key::Cmd)) else { return false };
+    let Some((src, Some(Key::Src))) = fields.next() else { return false };
+    is_wanted(&record[cmd + "\tcmd=".len()..src])
+        && [Key::Dst, Key::Perm].into_iter().all(|key| fields.next().is_some_and(|(_, found)| found == Some(key)))
+        && !fields.any(|(_, key)| key == Some(Key::Cmd))
+        && tabs.next().is_none()
+        && head.separator == Separator::Tab
+        && memchr(b'\n', record).is_none()
 }
 
 /// One way to read what follows a command.
@@ -219,10 +241,10 @@ impl<'a> Marks<'a> {
     }
 
     fn mark(&mut self, separator: usize, at: usize) {
-        if let Ok((rest, key)) = key(&self.record[at..])
+        if let Some((key, len)) = key(&self.record[at..])
             && self.len < MARKS_MAX
         {
-            self.push(Mark { key, separator, at, value: self.record.len() - rest.len() });
+            self.push(Mark { key, separator, at, value: at + len });
         }
     }
 
@@ -368,7 +390,7 @@ pub fn parent(path: &[u8]) -> &[u8] {
 /// Who asked, without how they proved it: `etl` of `etl (auth:PROXY) via hive (auth:KERBEROS)`.
 #[must_use]
 pub fn user(ugi: &[u8]) -> Option<String> {
-    let end = memchr::memmem::find(ugi, b" (auth:").unwrap_or(ugi.len());
+    let end = memchr_iter(b' ', ugi).find(|at| ugi[*at..].starts_with(b" (auth:")).unwrap_or(ugi.len());
     (end > 0).then(|| String::from_utf8_lossy(&ugi[..end]).into_owned())
 }
 

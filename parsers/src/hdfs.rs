@@ -4,7 +4,7 @@
 use crate::change::{Entry, Op};
 use crate::dialect::Dialect;
 use crate::error::ParseError;
-use crate::field::{self, Marks, READINGS_MAX, Reading, Request, Standing};
+use crate::field::{self, Head, Marks, READINGS_MAX, Reading, Request, Standing};
 use crate::sink::Sink;
 use chrono::NaiveDateTime;
 use std::borrow::Cow;
@@ -48,12 +48,11 @@ impl Dialect for Hdfs {
 
     fn parse(&self, record: &[u8], out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
         let head = field::head(record)?;
-        let marks = Marks::of(record, &head)?;
-        let before = out.len();
-        let mut sink = Sink::new(&head, &marks, out);
-        let result = marks
-            .read_requests(head.allowed, |request, standing| self.parse_request(request, standing, &marks, &mut sink));
-        result.inspect_err(|_| out.truncate(before)).map(|()| head.time)
+        let is_quiet = |command: &[u8]| !head.allowed || Command::of(command) == Command::Ignored;
+        if field::is_plainly(record, &head, is_quiet) {
+            return Ok(head.time);
+        }
+        self.parse_marks(record, &head, out)
     }
 
     fn salvage(&self, line: &[u8], out: &mut Vec<Entry>) {
@@ -66,6 +65,16 @@ impl Dialect for Hdfs {
 }
 
 impl Hdfs {
+    /// Reads a record in every way there is.
+    fn parse_marks(&self, record: &[u8], head: &Head, out: &mut Vec<Entry>) -> Result<NaiveDateTime, ParseError> {
+        let marks = Marks::of(record, head)?;
+        let before = out.len();
+        let mut sink = Sink::new(head, &marks, out);
+        let result = marks
+            .read_requests(head.allowed, |request, standing| self.parse_request(request, standing, &marks, &mut sink));
+        result.inspect_err(|_| out.truncate(before)).map(|()| head.time)
+    }
+
     fn parse_request(
         &self,
         request: &Request,
@@ -249,7 +258,7 @@ fn is_ignored(command: &[u8]) -> bool {
         b"msync",
         b"recoverLease",
     ];
-    WORDS.contains(&command) || command.starts_with(b"safemode_") || is_question(command)
+    is_question(command) || WORDS.contains(&command) || command.starts_with(b"safemode_")
 }
 
 /// `getAclStatus`, `listXAttrs`, `isFileClosed` and those of their kind that are still to come.
@@ -405,4 +414,65 @@ fn utf16_unit(rest: &[u8]) -> Option<u16> {
         let value = char::from(*digit).to_digit(16)?;
         Some(unit << 4 | u16::try_from(value).ok()?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DIALECT: Hdfs = Hdfs { names: Names::Either };
+
+    /// What a record may be made of, most of all of what makes it no plain one.
+    const PIECES: [&str; 26] = [
+        "\tcmd=open",
+        "\tcmd=delete",
+        "\tcmd=getfileinfo",
+        "\tcmd=",
+        "\tsrc=/a",
+        "\tsrc=",
+        "\tdst=null",
+        "\tdest=/b",
+        "\tdst=",
+        "\tperm=null",
+        "\tperm=",
+        "\tproto=rpc",
+        "\tcallerContext=x",
+        "\tugi=u (auth:SIMPLE)",
+        "\tip=/1",
+        "\tns=n",
+        "\t",
+        " ",
+        "\n",
+        "cmd=open",
+        " cmd=open src=/a dst=null perm=null",
+        "/a b",
+        "\\t",
+        "\tcmd=open\tsrc=/a\tdst=null\tperm=null",
+        "\tcmd=delete\tsrc=/a\tdst=null\tperm=null",
+        "\tcmd=delete\tsrc=/a",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
+
+        #[test]
+        fn a_plain_record_gives_what_reading_all_its_fields_gives(
+            allowed: bool,
+            before in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..4),
+            plain: bool,
+            after in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..7),
+            many in prop_oneof![9 => Just(0), 1 => 85..100_usize],
+        ) {
+            let request = if plain { PIECES[23] } else { "" };
+            let (before, after, many) = (before.concat(), after.concat(), "\tsrc=x".repeat(many));
+            let record = format!("2026-11-21 03:51:07,555 x: allowed={allowed}{before}{request}{after}{many}");
+            let head = field::head(record.as_bytes());
+            prop_assume!(head.is_ok());
+            let (mut quick, mut slow) = (Vec::new(), Vec::new());
+            let quickly = DIALECT.parse(record.as_bytes(), &mut quick);
+            let slowly = DIALECT.parse_marks(record.as_bytes(), &head?, &mut slow);
+            prop_assert_eq!((quickly, quick), (slowly, slow));
+        }
+    }
 }

@@ -143,17 +143,9 @@ pub fn extent(meaning: &Meaning, origin: &Origin, block: &Block) -> Extent {
     Extent { used: Used { bytes, open: 0 }, stop: Some(stop) }
 }
 
-/// Reads so much of a block, and does something else `beside` that.
-pub fn reap(
-    meaning: &Meaning,
-    origin: &Origin,
-    memory: &mut Memory,
-    block: &Block,
-    extent: Extent,
-    beside: impl FnOnce() + Send,
-) -> Crop {
-    let (crop, ()) = rayon::join(|| meaning.reap(origin, memory, block, extent.used.bytes), beside);
-    Crop { stop: extent.stop, ..crop }
+/// Reads so much of a block.
+pub fn reap(meaning: &Meaning, origin: &Origin, memory: &mut Memory, block: &Block, extent: Extent) -> Crop {
+    Crop { stop: extent.stop, ..meaning.reap(origin, memory, block, extent.used.bytes) }
 }
 
 impl Meaning {

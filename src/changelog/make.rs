@@ -1,7 +1,7 @@
 //! Makes one window: reads what is new in the audit logs since the last one, and writes its changes, then its
 //! manifest. What is written depends on the logs and the options alone, not on the clock or the machine.
 
-use super::lines::{self, Bad, Crop, Meaning, Origin, Tally};
+use super::lines::{self, Bad, Crop, Extent, Meaning, Origin, Tally};
 use super::manifest::{self, Data, Gap, LogRange, Manifest, VERSION, WindowName};
 use super::memory::Memory;
 use super::spool::{Mark, Spool, Spooled};
@@ -9,11 +9,10 @@ use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
 use crate::tail::{
-    self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError, hex,
+    self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError,
 };
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
 use chrono::{DateTime, TimeDelta, Utc};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -325,13 +324,11 @@ struct Draft<'a> {
 /// One file while it is read.
 struct Part {
     crop: Crop,
-    hash: Sha256,
     /// Everything before it was read.
     end: u64,
     /// See [`Position::open`].
     open: u64,
-    /// What follows: bytes of a line that is not whole yet, or cannot be read yet.
-    rest: Vec<u8>,
+    /// How many bytes follow: of a line that is not whole yet, or cannot be read yet.
     rest_len: u64,
     /// How the file begins, if it was read from there.
     head: Vec<u8>,
@@ -350,7 +347,15 @@ enum End {
 impl Part {
     fn of(file: &LogFile) -> Self {
         let (end, open) = (file.offset(), file.offset() - file.resume());
-        Self { crop: Crop::default(), hash: Sha256::new(), end, open, rest: Vec::new(), rest_len: 0, head: Vec::new() }
+        Self { crop: Crop::default(), end, open, rest_len: 0, head: Vec::new() }
+    }
+
+    /// Notes what of a block is not read with it.
+    fn measure(&mut self, block: &Block, extent: Extent) {
+        if block.offset == 0 {
+            self.head = block.bytes[..block.bytes.len().min(SAMPLE_BYTES)].to_vec();
+        }
+        self.rest_len = (block.bytes.len() - extent.used.bytes) as u64;
     }
 }
 
@@ -428,9 +433,13 @@ impl<'a> Draft<'a> {
             };
             match step {
                 Step::Block(block) => {
+                    let (block, extent) = self.measure(file, block).await?;
+                    part.measure(&block, extent);
+                    reader.put_back(&block.bytes[extent.used.bytes..]);
                     let ahead = async { Ok::<_, ChangelogError>(reader.read_ahead().await) };
-                    let (taken, ahead) = tokio::try_join!(self.take(part, file, block), ahead)?;
+                    let ((taken, block), ahead) = tokio::try_join!(self.take(part, file, block, extent), ahead)?;
                     part = taken;
+                    reader.reuse(block.bytes);
                     if let Err(error) = ahead {
                         return self.leave_out(part, file, error).map(|()| None);
                     }
@@ -442,12 +451,11 @@ impl<'a> Draft<'a> {
             if part.end - file.offset() > TRUSTED_BYTES {
                 self.check_dialect(&part, file)?;
             }
-            if part.crop.stop.is_none() {
-                reader.put_back(std::mem::take(&mut part.rest));
-            } else if reader.is_same().await? {
-                return self.keep(part, file, End::Stopped).map(|()| None);
-            } else {
-                return self.postpone(file, mark).await.map(|()| None);
+            if part.crop.stop.is_some() {
+                return match reader.is_same().await? {
+                    true => self.keep(part, file, End::Stopped).map(|()| None),
+                    false => self.postpone(file, mark).await.map(|()| None),
+                };
             }
         }
     }
@@ -474,38 +482,46 @@ impl<'a> Draft<'a> {
         self.spooling(Spool::mark).await.map(Some)
     }
 
-    async fn take(&mut self, mut part: Part, file: &LogFile, mut block: Block) -> Result<Part, ChangelogError> {
-        let (meaning, from) = (Arc::clone(&self.meaning), file.offset());
-        let origin = Origin { log: file.name.clone(), modified: modified(file) };
+    /// How much of a block to read now; what follows that begins the next one.
+    async fn measure(&self, file: &LogFile, block: Block) -> Result<(Block, Extent), ChangelogError> {
+        let (meaning, origin) = (Arc::clone(&self.meaning), origin(file));
+        blocking(move || {
+            let extent = lines::extent(&meaning, &origin, &block);
+            Ok((block, extent))
+        })
+        .await
+    }
+
+    async fn take(
+        &mut self,
+        mut part: Part,
+        file: &LogFile,
+        block: Block,
+        extent: Extent,
+    ) -> Result<(Part, Block), ChangelogError> {
+        let (meaning, origin, from) = (Arc::clone(&self.meaning), origin(file), file.offset());
         let mut memory = std::mem::take(&mut self.memory);
-        let (part, memory) = self
+        let (part, block, memory) = self
             .spooling(move |spool| {
-                if block.offset == 0 {
-                    part.head = block.bytes[..block.bytes.len().min(SAMPLE_BYTES)].to_vec();
-                }
-                let extent = lines::extent(&meaning, &origin, &block);
                 let (used, end) = (extent.used, block.offset + extent.used.bytes as u64);
-                let hash = || part.hash.update(between(&block, from, end));
-                let mut crop = lines::reap(&meaning, &origin, &mut memory, &block, extent, hash);
+                let mut crop = lines::reap(&meaning, &origin, &mut memory, &block, extent);
                 if end > from {
                     spool.write_all(std::mem::take(&mut crop.text))?;
                     (part.end, part.open) = (end, used.open as u64);
                     part.crop.add(crop);
                 }
-                part.rest = block.bytes.split_off(used.bytes);
-                part.rest_len = part.rest.len() as u64;
-                Ok((part, memory))
+                Ok((part, block, memory))
             })
             .await?;
         self.memory = memory;
-        Ok(part)
+        Ok((part, block))
     }
 
     /// What was read of a file counts.
     fn keep(&mut self, part: Part, file: &LogFile, end: End) -> Result<(), ChangelogError> {
         self.check_dialect(&part, file)?;
         let LogFile { name: log, fingerprint, .. } = file.clone();
-        let Part { crop, hash, end: offset, open, rest_len, .. } = part;
+        let Part { crop, end: offset, open, rest_len, .. } = part;
         let is_object = matches!(self.meaning.dialect.delivery(), Delivery::Objects(_));
         let closed = file.closing && end == End::Reached { torn: false } && rest_len == 0;
         match is_object {
@@ -517,8 +533,7 @@ impl<'a> Draft<'a> {
             }
         }
         if offset > file.offset() {
-            let sha256 = hex(&hash.finalize());
-            self.logs.push(LogRange { log, fingerprint, from: file.offset(), to: offset, sha256 });
+            self.logs.push(LogRange { log, fingerprint, from: file.offset(), to: offset });
         }
         self.tally.add(&crop.tally);
         lines::keep(&mut self.bad, crop.bad);
@@ -743,6 +758,10 @@ fn clock_warning(meaning: &Meaning, log: &str, last: DateTime<Utc>, modified: Da
     }
 }
 
+fn origin(file: &LogFile) -> Origin {
+    Origin { log: file.name.clone(), modified: modified(file) }
+}
+
 fn modified(file: &LogFile) -> Option<DateTime<Utc>> {
     file.meta.mtime.map(|time| DateTime::from_timestamp_nanos(time.0))
 }
@@ -751,13 +770,6 @@ fn modified(file: &LogFile) -> Option<DateTime<Utc>> {
 fn idle_position(file: &LogFile) -> Option<Position> {
     let known = file.known.clone()?;
     Some(Position { log: file.name.clone(), closed: known.closed || file.closing, ..known })
-}
-
-/// The bytes of a block in a half-open range of the file.
-fn between(block: &Block, from: u64, to: u64) -> &[u8] {
-    let index = |offset: u64| usize::try_from(offset.saturating_sub(block.offset)).unwrap_or(usize::MAX);
-    let end = index(to).min(block.bytes.len());
-    &block.bytes[index(from).min(end)..end]
 }
 
 /// Logs that no rotation explains may be those of another source. Where there were none before, all are new; where each delivery

@@ -83,8 +83,6 @@ pub struct LogRange {
     /// Half-open, in uncompressed bytes.
     pub from: u64,
     pub to: u64,
-    /// Of the bytes in between.
-    pub sha256: String,
 }
 
 /// The file with the changes.

@@ -8,18 +8,25 @@ use async_compression::tokio::bufread::ZstdDecoder;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
+use memchr::{memchr_iter, memrchr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use syncd_parsers::{Change, RelPath, dialect};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
 /// Up to this size the data of a window is proven whole before its first change is given out.
 const WHOLE_BYTES: u64 = 8 << 20;
+
+/// How much of the unpacked data is read at a time, about.
+const TEXT_BYTES: u64 = 1 << 20;
+
+/// How many of them are read while the changes of one are used.
+const TEXTS_AHEAD: usize = 3;
 
 const RESTORE: &str =
     "restore the file from a copy, or begin anew with an import or a verification and an empty change log directory";
@@ -144,15 +151,18 @@ pub async fn after(out: &dyn Store, applied: Option<&Applied>) -> Result<Vec<(Ma
 ///
 /// As an item, after which the stream ends: [`ChangelogError::BrokenChain`] if the data is missing, altered or damaged.
 pub fn changes<'a>(out: &'a dyn Store, manifest: &Manifest) -> BoxStream<'a, Result<Change, ChangelogError>> {
-    let manifest = manifest.clone();
-    let lines = async move { Lines::open(out, manifest).await };
-    futures::stream::once(lines)
-        .map_ok(|lines| {
-            futures::stream::try_unfold(lines, |mut lines| async move {
-                Ok(lines.next().await?.map(|change| (change, lines)))
-            })
-        })
+    let manifest = Arc::new(manifest.clone());
+    let texts = Texts::open(out, Arc::clone(&manifest));
+    futures::stream::once(texts)
+        .map_ok(Texts::into_stream)
         .try_flatten()
+        .map(move |text| read(text, Arc::clone(&manifest)))
+        .buffered(TEXTS_AHEAD)
+        .scan(false, |has_failed, batch| {
+            let has_failed = std::mem::replace(has_failed, batch.failed.is_some());
+            std::future::ready((!has_failed).then_some(batch))
+        })
+        .flat_map(|batch| futures::stream::iter(batch.into_results()))
         .boxed()
 }
 
@@ -217,40 +227,103 @@ async fn whole(out: &dyn Store, path: &RelPath) -> Result<Option<Vec<u8>>, Store
     Ok(Some(bytes))
 }
 
-/// The lines of a window's data.
-struct Lines {
-    manifest: Manifest,
-    source: Pin<Box<dyn AsyncBufRead + Send>>,
+/// Some whole lines of a window's data.
+struct Text {
+    bytes: Vec<u8>,
+    /// How many lines stand before them.
+    before: u64,
+}
+
+/// What some lines gave: the changes up to the first line that is none.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    failed: Option<ChangelogError>,
+}
+
+/// Reads some lines where that keeps nobody waiting.
+async fn read(text: Result<Text, ChangelogError>, manifest: Arc<Manifest>) -> Batch {
+    let batch = match text {
+        Ok(text) => tokio::task::spawn_blocking(move || text.read(&manifest)).await,
+        Err(error) => return Batch { failed: Some(error), ..Batch::default() },
+    };
+    batch.unwrap_or_else(|error| Batch { failed: Some(io::Error::other(error).into()), ..Batch::default() })
+}
+
+impl Text {
+    fn read(&self, manifest: &Manifest) -> Batch {
+        let mut batch = Batch::default();
+        let ends = memchr_iter(b'\n', &self.bytes).map(|newline| newline + 1);
+        let (mut start, mut number) = (0, self.before);
+        for end in ends.chain((!self.bytes.ends_with(b"\n")).then_some(self.bytes.len())) {
+            let line = &self.bytes[std::mem::replace(&mut start, end)..end];
+            number += 1;
+            match serde_json::from_slice(line) {
+                Ok(change) => batch.changes.push(change),
+                Err(error) => {
+                    let what = format!("line {number} of {} is no change: {error}", manifest.data.name);
+                    batch.failed = Some(broken(what));
+                    break;
+                }
+            }
+        }
+        batch
+    }
+}
+
+impl Batch {
+    fn into_results(self) -> impl Iterator<Item = Result<Change, ChangelogError>> {
+        self.changes.into_iter().map(Ok).chain(self.failed.map(Err))
+    }
+}
+
+/// The data of a window on its way to lines.
+struct Texts {
+    manifest: Arc<Manifest>,
+    source: Pin<Box<dyn AsyncRead + Send>>,
     /// Of the bytes read so far.
     digest: Arc<Mutex<Sha256>>,
-    line: Vec<u8>,
+    /// The beginning of a line whose end was not read yet.
+    rest: Vec<u8>,
+    /// Lines so far.
     count: u64,
 }
 
-impl Lines {
-    async fn open(out: &dyn Store, manifest: Manifest) -> Result<Self, ChangelogError> {
+impl Texts {
+    async fn open(out: &dyn Store, manifest: Arc<Manifest>) -> Result<Self, ChangelogError> {
         let stream = data(out, &manifest).await?;
         let digest = Arc::new(Mutex::new(Sha256::new()));
         let reading = Arc::clone(&digest);
         let stream = stream
             .inspect_ok(move |bytes| reading.lock().unwrap_or_else(PoisonError::into_inner).update(bytes))
             .map_err(io::Error::other);
-        let mut decoder = ZstdDecoder::new(BufReader::new(StreamReader::new(stream)));
+        let mut decoder = ZstdDecoder::new(StreamReader::new(stream));
         decoder.multiple_members(true);
-        Ok(Self { manifest, source: Box::pin(BufReader::new(decoder)), digest, line: Vec::new(), count: 0 })
+        Ok(Self { manifest, source: Box::pin(decoder), digest, rest: Vec::new(), count: 0 })
     }
 
-    async fn next(&mut self) -> Result<Option<Change>, ChangelogError> {
-        self.line.clear();
-        let read = self.source.read_until(b'\n', &mut self.line).await;
-        if read.map_err(|error| self.cause(error))? == 0 {
-            return self.end().map(|()| None);
+    fn into_stream(self) -> impl Stream<Item = Result<Text, ChangelogError>> {
+        futures::stream::try_unfold(self, |mut texts| async move { Ok(texts.next().await?.map(|text| (text, texts))) })
+    }
+
+    /// Only the last line may lack its newline.
+    async fn next(&mut self) -> Result<Option<Text>, ChangelogError> {
+        let mut bytes = std::mem::take(&mut self.rest);
+        loop {
+            let read = (&mut self.source).take(TEXT_BYTES).read_to_end(&mut bytes).await;
+            let is_end = read.map_err(|error| self.cause(error))? == 0;
+            if let Some(newline) = memrchr(b'\n', &bytes).filter(|_| !is_end) {
+                self.rest = bytes.split_off(newline + 1);
+                break;
+            } else if is_end && bytes.is_empty() {
+                return self.end().map(|()| None);
+            } else if is_end {
+                break;
+            }
         }
-        self.count += 1;
-        let change = serde_json::from_slice(&self.line);
-        change.map(Some).map_err(|error| {
-            broken(format!("line {} of {} is no change: {error}", self.count, self.manifest.data.name))
-        })
+        let before = self.count;
+        self.count += memchr_iter(b'\n', &bytes).count() as u64 + u64::from(!bytes.ends_with(b"\n"));
+        Ok(Some(Text { bytes, before }))
     }
 
     fn end(&self) -> Result<(), ChangelogError> {

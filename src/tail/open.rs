@@ -3,11 +3,13 @@
 use super::TailError;
 use crate::store::{Store, StoreError};
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
-use futures::TryStreamExt;
+use bytes::Bytes as Chunk;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use std::io;
 use std::pin::Pin;
 use syncd_parsers::RelPath;
-use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
 /// How a log file is packed, which its name tells.
@@ -21,11 +23,25 @@ pub enum Packing {
 /// The bytes of a log file, and how far they were read.
 pub struct Bytes {
     log: String,
-    source: Pin<Box<dyn AsyncRead + Send>>,
+    source: Source,
     /// Of the next byte.
     pub offset: u64,
     /// The compressed data ended before its end: a writer is still at it.
     pub torn: bool,
+}
+
+enum Source {
+    Plain(Plain),
+    Packed(Pin<Box<dyn AsyncRead + Send>>),
+}
+
+/// As the store hands it out.
+struct Plain {
+    chunks: BoxStream<'static, Result<Chunk, StoreError>>,
+    /// What is left of the last chunk.
+    left: Chunk,
+    /// How many bytes are still to come, if the file has kept its length.
+    expected: u64,
 }
 
 impl Packing {
@@ -50,18 +66,21 @@ impl Bytes {
     ) -> Result<Self, StoreError> {
         let start = if packing == Packing::Plain { offset } else { 0 };
         let stream = logs.read_range(path, start, len.saturating_sub(start)).await?;
-        let raw = StreamReader::new(stream.map_err(io::Error::other));
-        let source: Pin<Box<dyn AsyncRead + Send>> = match packing {
-            Packing::Plain => Box::pin(raw),
+        let raw = |stream: BoxStream<'static, _>| StreamReader::new(stream.map_err(io::Error::other));
+        let source = match packing {
+            Packing::Plain => {
+                let (chunks, expected) = (stream.fuse().boxed(), len.saturating_sub(start));
+                Source::Plain(Plain { chunks, left: Chunk::new(), expected })
+            }
             Packing::Gzip => {
-                let mut decoder = GzipDecoder::new(BufReader::new(raw));
+                let mut decoder = GzipDecoder::new(raw(stream));
                 decoder.multiple_members(true);
-                Box::pin(decoder)
+                Source::Packed(Box::pin(decoder))
             }
             Packing::Zstd => {
-                let mut decoder = ZstdDecoder::new(BufReader::new(raw));
+                let mut decoder = ZstdDecoder::new(raw(stream));
                 decoder.multiple_members(true);
-                Box::pin(decoder)
+                Source::Packed(Box::pin(decoder))
             }
         };
         Ok(Self { log: path.to_string(), source, offset: start, torn: false })
@@ -70,10 +89,10 @@ impl Bytes {
     /// Appends up to `want` bytes to `buffer`, fewer only at the end of the file.
     pub async fn read(&mut self, buffer: &mut Vec<u8>, want: usize) -> Result<(), TailError> {
         let before = buffer.len();
-        let result = (&mut self.source).take(want as u64).read_to_end(buffer).await;
+        let result = self.source.read(buffer, want).await;
         self.offset += (buffer.len() - before) as u64;
         match result {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.torn = true;
                 Ok(())
@@ -88,5 +107,31 @@ impl Bytes {
             Ok(error) => TailError::Store(error),
             Err(cause) => TailError::Damaged { log: self.log.clone(), offset: self.offset, cause },
         }
+    }
+}
+
+impl Source {
+    async fn read(&mut self, buffer: &mut Vec<u8>, want: usize) -> io::Result<()> {
+        match self {
+            Self::Plain(source) => source.read(buffer, want).await.map_err(io::Error::other),
+            Self::Packed(source) => source.take(want as u64).read_to_end(buffer).await.map(|_| ()),
+        }
+    }
+}
+
+impl Plain {
+    async fn read(&mut self, buffer: &mut Vec<u8>, mut want: usize) -> Result<(), StoreError> {
+        buffer.reserve_exact(usize::try_from(self.expected).unwrap_or(want).min(want));
+        while want > 0 {
+            if self.left.is_empty() {
+                let Some(chunk) = self.chunks.try_next().await? else { break };
+                self.left = chunk;
+            }
+            let part = self.left.split_to(self.left.len().min(want));
+            buffer.extend_from_slice(&part);
+            want -= part.len();
+            self.expected = self.expected.saturating_sub(part.len() as u64);
+        }
+        Ok(())
     }
 }

@@ -56,6 +56,8 @@ enum State {
         buffer: Vec<u8>,
         /// How many bytes at the end of the buffer were read ahead.
         ahead: usize,
+        /// The buffer of a block that was used, for another one: fresh memory is cleared first.
+        spare: Vec<u8>,
     },
     Done(Step),
 }
@@ -100,7 +102,7 @@ impl<'a> Reader<'a> {
             }
             return self.skip(source, head).await;
         }
-        Ok(State::Reading { source, buffer: Vec::new(), ahead: 0 })
+        Ok(State::Reading { source, buffer: Vec::new(), ahead: 0, spare: Vec::new() })
     }
 
     /// Leaves out what was read before.
@@ -116,24 +118,35 @@ impl<'a> Reader<'a> {
         }
         let unread = usize::try_from(source.offset - resume).unwrap_or(0).min(buffer.len());
         buffer.drain(..buffer.len() - unread);
-        Ok(State::Reading { source, buffer, ahead: 0 })
+        Ok(State::Reading { source, buffer, ahead: 0, spare: Vec::new() })
     }
 
     /// Takes back the end of the block that was handed out last, to begin the next one with.
-    pub fn put_back(&mut self, mut rest: Vec<u8>) {
-        if let State::Reading { buffer, .. } = &mut self.state {
-            rest.append(buffer);
-            *buffer = rest;
+    pub fn put_back(&mut self, rest: &[u8]) {
+        if let State::Reading { buffer, spare, .. } = &mut self.state {
+            let mut begun = std::mem::take(spare);
+            begun.extend_from_slice(rest);
+            begun.append(buffer);
+            *buffer = begun;
         }
     }
 
-    /// Reads what comes next while the last block is being used. If the future is dropped, the reader is of no more use.
+    /// Takes back the memory of a block that was used.
+    pub fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if let State::Reading { spare, .. } = &mut self.state {
+            bytes.clear();
+            *spare = bytes;
+        }
+    }
+
+    /// Reads what comes next while the last block is being used, the end of which was put back. If the future is dropped, the
+    /// reader is of no more use.
     ///
     /// # Errors
     ///
     /// As for [`Reader::next`].
     pub async fn read_ahead(&mut self) -> Result<(), TailError> {
-        if let State::Reading { source, buffer, ahead } = &mut self.state {
+        if let State::Reading { source, buffer, ahead, .. } = &mut self.state {
             let before = buffer.len();
             source.read(buffer, self.block_bytes - (*ahead).min(self.block_bytes)).await?;
             *ahead += buffer.len() - before;
@@ -142,7 +155,7 @@ impl<'a> Reader<'a> {
     }
 
     async fn read(&mut self) -> Result<Step, TailError> {
-        let State::Reading { source, buffer, ahead } = &mut self.state else { return Ok(Step::Rotated) };
+        let State::Reading { source, buffer, ahead, .. } = &mut self.state else { return Ok(Step::Rotated) };
         let full = buffer.len() + self.block_bytes - std::mem::take(ahead).min(self.block_bytes);
         while buffer.len() < full {
             let before = buffer.len();
