@@ -60,7 +60,7 @@ pub struct Change {
 
 mod micros {
     use crate::time;
-    use chrono::{DateTime, SecondsFormat, Utc};
+    use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
     use serde::de::{Deserializer, Error, Visitor};
     use serde::ser::Serializer;
     use std::fmt;
@@ -85,7 +85,7 @@ mod micros {
         fn visit_str<E: Error>(self, text: &str) -> Result<DateTime<Utc>, E> {
             let plain = time::rfc3339(text.as_bytes()).map(|time| time.and_utc());
             let other = || DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).map_err(E::custom);
-            plain.map_or_else(other, Ok)
+            Ok(plain.map_or_else(other, Ok)?.trunc_subsecs(6))
         }
     }
 }

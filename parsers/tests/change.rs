@@ -40,3 +40,19 @@ proptest! {
         prop_assert!(serde_json::from_slice::<Change>(&bytes).is_err());
     }
 }
+
+#[test]
+fn a_time_is_read_to_the_microsecond_however_finely_it_is_written() {
+    let change = |time: &str| {
+        let line = format!(r#"{{"time":"{time}","op":"write","path":"a","log":"l","offset":0}}"#);
+        serde_json::from_str::<Change>(&line).expect("a change")
+    };
+    let plain = change("2026-11-21T00:00:00.035555Z");
+    for finer in [
+        "2026-11-21T00:00:00.0355559Z",
+        "2026-11-21T00:00:00.03555555555555555Z",
+        "2026-11-21T01:00:00.035555999+01:00",
+    ] {
+        assert_eq!(change(finer), plain, "{finer}");
+    }
+}

@@ -25,16 +25,17 @@ pub fn pass(time: TimeDelta) {
     BASE.set(BASE.get() + time.num_microseconds().expect("a short time"));
 }
 
-/// Runs `work` in a runtime of its own, whose clock goes on where the last one ended.
+/// Runs `work` in a runtime of its own, whose clock goes on where the last one ended. Unconstrained: when tokio would make it
+/// yield depends on how fast other threads were, and the order of its calls with it.
 pub fn run<T>(work: impl Future<Output = T>) -> (T, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
-    let done = runtime.block_on(async {
+    let done = runtime.block_on(tokio::task::unconstrained(async {
         BEGAN.set(Some(Instant::now()));
         let done = work.await;
         BASE.set(now().timestamp_micros());
         BEGAN.set(None);
         done
-    });
+    }));
     (done, runtime)
 }
