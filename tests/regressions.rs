@@ -718,6 +718,16 @@ async fn a_key_that_is_copied_while_the_prefix_above_it_is_cleared_stays() {
 }
 
 #[tokio::test]
+async fn a_key_below_an_object_that_a_directory_takes_the_place_of_is_copied_once() {
+    let world = flat();
+    world.source.write(&path("b/a/a"), "below");
+    world.destination.write(&path("b"), "object");
+    world.apply(&["rename a b", "rename b a", "write b/a/a"], options()).await.expect("applies");
+    world.assert_equal();
+    assert_eq!(world.destination.calls().put, 1);
+}
+
+#[tokio::test]
 async fn renamed_keys_one_below_the_other_are_both_settled() {
     let world = flat();
     world.source.write(&path("a/b"), "new below");

@@ -568,7 +568,8 @@ impl Shared {
             let acted = decision.action == Action::SetAttrs;
             return Ok(Entry::Made(Made { existed: true, acted }));
         }
-        let (implied, existed) = (self.is_implied(source), there.is_some_and(Meta::is_dir));
+        let may_hold = |there: &Meta| there.is_dir() || !self.destination.capabilities().tree; // keys lie below objects, too
+        let (implied, existed) = (self.is_implied(source), there.is_some_and(may_hold));
         if implied && there.is_none() {
             return Ok(Entry::Made(Made { existed: false, acted: false }));
         }
