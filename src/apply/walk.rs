@@ -231,11 +231,27 @@ impl Shared {
         if held && !waits { self.remove_later(&place.path, place.line()) } else { Ok(()) }
     }
 
+    /// In a tree nothing is below a file: what was written there went before the line was read that says so.
+    fn leave_below(&self, path: &RelPath, written: &BTreeSet<RelPath>) {
+        if written.is_empty() || !self.source.capabilities().tree {
+            return;
+        }
+        let from = (std::ops::Bound::Excluded(path.clone()), std::ops::Bound::Unbounded);
+        let below = written.range(from).take_while(|written| written.is_within(path));
+        for written in below {
+            self.leave(written);
+            lock(&self.left).insert(written.clone());
+        }
+    }
+
     pub(super) fn remove_later(&self, path: &RelPath, why: Option<&Line>) -> Result<(), Stop> {
         self.put_off(PutOff::Remove { path: path.clone(), why: why.cloned() })
     }
 
     async fn visit_file(self: &Arc<Self>, place: Place, node: &Node, pair: Pair, crew: &Crew) -> Result<(), Stop> {
+        if node.children().len() > 0 {
+            self.leave_below(&place.path, &written_below(&place.path, node));
+        }
         let leaf = Leaf { written: node.is_written(), place };
         let shared = self.clone();
         crew.spawn(async move { shared.settle_leaf(leaf, pair).await }).await
@@ -397,6 +413,7 @@ impl Shared {
             match &pair.source {
                 Some(source) if source.is_dir() => self.deep_dir(place, pair).await,
                 Some(_) => {
+                    self.leave_below(&place.path, &place.written);
                     let leaf = Leaf { written: place.written.contains(&place.path), place };
                     self.settle_leaf(leaf, pair).await
                 }

@@ -10,6 +10,7 @@ mod world;
 mod deed;
 mod economy;
 mod every;
+mod found;
 mod outside;
 mod replay;
 mod rivals;
