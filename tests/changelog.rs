@@ -396,6 +396,30 @@ async fn a_log_that_is_rotated_while_it_is_read_counts_in_the_next_pass() {
     }
 }
 
+#[tokio::test]
+async fn a_log_that_grows_by_blocks_and_is_rotated_while_it_is_read_leaves_nothing_in_the_window() {
+    let mut bench = Bench::new();
+    bench.options.block_bytes = 100;
+    bench.write("audit.log", &lines(0, "a"));
+    bench.write("other.log", &lines(10, "z"));
+    let (logs, mut looks, mut reads) = (bench.logs.clone(), 0, 0);
+    bench.logs.on_call(move |op, at| {
+        let is_it = *at == path("audit.log");
+        looks += u32::from(is_it && op == "lookup");
+        reads += u32::from(is_it && op == "read_range");
+        if is_it && op == "lookup" && looks == 1 {
+            logs.write(&path("audit.log"), lines(0, "a b c d e f g h"));
+        } else if is_it && op == "read_range" && reads == 3 {
+            logs.move_over(&path("audit.log"), &path("audit.log.1"));
+            logs.write(&path("audit.log"), lines(20, "x"));
+        }
+        None
+    });
+    let made = bench.pass().await;
+    assert_eq!(made.postponed, 1);
+    assert_eq!(bench.window(&made.window.expect("of the other log")).await, "z");
+}
+
 // ---- what is lost
 
 #[tokio::test]

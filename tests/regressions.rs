@@ -717,6 +717,25 @@ async fn a_key_that_is_copied_while_the_prefix_above_it_is_cleared_stays() {
     world.assert_equal();
 }
 
+/// Keys, and no marker above them.
+fn without_markers(store: &Memory) {
+    let mut keys = store.snapshot();
+    keys.retain(|_, (meta, _)| !meta.is_dir());
+    store.restore(&keys);
+}
+
+#[tokio::test]
+async fn a_prefix_that_goes_with_its_last_key_is_not_owed_and_is_free_for_a_key() {
+    let world = flat();
+    world.source.write(&path("d"), "one");
+    world.destination.write(&path("d/x"), "1");
+    world.destination.write(&path("d/s/y"), "2");
+    without_markers(&world.destination);
+    world.apply(&["delete d/x", "delete d/s/y", "delete d", "write d"], options()).await.expect("applies");
+    world.assert_equal();
+    assert_eq!(world.notes.owed().len(), 0);
+}
+
 #[tokio::test]
 async fn a_key_below_an_object_that_a_directory_takes_the_place_of_is_copied_once() {
     let world = flat();

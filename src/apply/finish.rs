@@ -6,7 +6,7 @@ use super::walk::Pair;
 use super::{PutOff, Shared, Stop, Watch, lock};
 use crate::names::{Gone, Line};
 use crate::report::{Did, add};
-use crate::store::{Listed, Meta, StoreError};
+use crate::store::{ErrorKind, Listed, Meta, StoreError};
 use futures::{Stream, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -19,6 +19,8 @@ const REMOVALS_MAX: usize = 32;
 
 /// Removals that are proven together.
 const PROVEN_MAX: usize = 1_000;
+/// How often a prefix is listed again: once for each key that hid others below it, one above the other.
+const LISTINGS_MAX: usize = 600;
 /// How often what was put off may put off something again.
 const ROUNDS_MAX: usize = 4;
 
@@ -297,18 +299,25 @@ impl Shared {
 
     /// What a listing of the destination shows, each name asked for at the source.
     fn ask_for_all<'a>(&'a self, dir: &'a RelPath) -> impl Stream<Item = Result<Asked, StoreError>> + 'a {
+        // What was removed may have been all that a prefix consisted of.
+        let is_gone = |error: &StoreError| error.kind == ErrorKind::NotFound;
         let listing = self.destination.list(dir);
+        let listing = listing.filter(move |listed| std::future::ready(!listed.as_ref().is_err_and(is_gone)));
         listing.map(|listed| async { self.ask_for(dir, &listed?).await }).buffer_unordered(REMOVALS_MAX)
     }
 
     /// A name that no path can spell is nobody's to remove. In a tree what is odd (a pipe, or its like) goes with its directory.
     async fn ask_for(&self, dir: &RelPath, listed: &Listed) -> Result<Asked, StoreError> {
         let is_tree = self.destination.capabilities().tree;
-        let (name, is_key, is_prefix) = match listed {
+        let (name, mut is_key, is_prefix) = match listed {
             Listed::Entry(entry) => (&entry.name, !entry.meta.is_dir(), entry.meta.is_dir()),
             Listed::Odd(odd) => (&odd.name, !is_tree, !is_tree), // a key that is a prefix as well can only be shown so
         };
         let Ok(below) = dir.join(name) else { return Ok(Asked { gone: None, is_key, is_prefix }) };
+        if is_key && is_prefix {
+            let there = self.look(&self.destination, &below).await?;
+            is_key = there.is_some_and(|there| !there.is_dir());
+        }
         let answer = self.look(&self.source, &below).await?;
         Ok(Asked { gone: Evidence::not_found(below, answer.as_ref()), is_key, is_prefix })
     }
@@ -429,7 +438,7 @@ impl Shared {
     /// False if something below is still there at the source; that, and what leads to it, stays. Lists again until nothing is
     /// left to remove: what was removed may have hidden something from the listing.
     async fn remove_keys(&self, evidence: &Evidence) -> Result<bool, StoreError> {
-        loop {
+        for _ in 0..LISTINGS_MAX {
             let Swept { all, removed, dirs } = self.sweep(evidence).await?;
             if removed > 0 {
                 continue;
@@ -440,6 +449,8 @@ impl Shared {
             }
             return Ok(all);
         }
+        let busy = StoreError::new("remove", evidence.path(), ErrorKind::Unavailable);
+        Err(busy.because("somebody keeps writing below it"))
     }
 
     /// Removes the keys that a listing shows now and the source has not.

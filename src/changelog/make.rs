@@ -9,7 +9,8 @@ use super::{ChangelogError, MostlyBad, read};
 use crate::scope::Scope;
 use crate::store::{Body, ErrorKind, Meta, Store};
 use crate::tail::{
-    self, BLOCK_BYTES, Beginning, Block, Consumed, Head, LogFile, Position, Reader, Seen, Step, Survey, TailError,
+    self, BLOCK_BYTES, Beginning, Block, Consumed, Follows, Head, LogFile, Position, Reader, Seen, Step, Survey,
+    TailError,
 };
 use crate::zone::{Zone, utc_whole_hours_off, whole_hours_off};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -424,7 +425,7 @@ impl<'a> Draft<'a> {
     /// Reads what is new in one file; or says that it lost what had been read.
     async fn read_once(&mut self, logs: &dyn Store, file: &LogFile) -> Result<Option<tail::Gap>, ChangelogError> {
         let mut reader = Reader::new(logs, file, self.options.block_bytes);
-        let mark = self.mark(file).await?;
+        let mut mark = None;
         let mut part = Part::of(file);
         loop {
             let step = match reader.next().await {
@@ -434,6 +435,9 @@ impl<'a> Draft<'a> {
             match step {
                 Step::Block(block) => {
                     let (block, extent) = self.measure(file, block).await?;
+                    if mark.is_none() {
+                        mark = self.mark(&block, extent).await?;
+                    }
                     part.measure(&block, extent);
                     reader.put_back(&block.bytes[extent.used.bytes..]);
                     let ahead = async { Ok::<_, ChangelogError>(reader.read_ahead().await) };
@@ -473,13 +477,11 @@ impl<'a> Draft<'a> {
         self.keep(Part { rest_len: 0, ..part }, &file, End::Reached { torn: false })
     }
 
-    /// A file of one block is handed over when it has proven to be the right one; of a larger one what
-    /// was taken may have to be given back.
-    async fn mark(&mut self, file: &LogFile) -> Result<Option<Mark>, ChangelogError> {
-        if file.meta.len.saturating_sub(file.resume()) < self.options.block_bytes as u64 {
-            return Ok(None);
-        }
-        self.spooling(Spool::mark).await.map(Some)
+    /// The last block of a file is handed over when the file has proven to be the right one; what is taken before may have to
+    /// be given back.
+    async fn mark(&mut self, block: &Block, extent: Extent) -> Result<Option<Mark>, ChangelogError> {
+        let is_proven = block.follows != Follows::More && extent.stop.is_none();
+        if is_proven { Ok(None) } else { self.spooling(Spool::mark).await.map(Some) }
     }
 
     /// How much of a block to read now; what follows that begins the next one.
