@@ -285,6 +285,13 @@ impl Job {
         Ok(report)
     }
 
+    /// When everything was looked at last.
+    fn saw_all(&self) -> Result<Option<DateTime<Utc>>, StateError> {
+        let imported = self.state.get::<Import>(Key::Import)?.and_then(|import| import.finished);
+        let verified = self.state.get::<Verified>(Key::Verified)?.map(|verified| verified.at);
+        Ok(imported.max(verified))
+    }
+
     /// What a verification says of the log: what no line named is lost, or its line is still to come.
     fn note_verified(&self, verified: &Verified, mode: Mode, found: Gathered, saw_all: bool) -> Result<(), StateError> {
         let before: Findings = self.state.get(Key::Findings)?.unwrap_or_default();
@@ -348,7 +355,7 @@ impl Job {
         if running.is_some() {
             losses.ledger.suspect_nothing();
         }
-        *locked(&notes.sightings) = Sightings::after(&losses.ledger);
+        *locked(&notes.sightings) = Sightings::after(&losses.ledger, self.saw_all()?);
         let mut in_parts = false;
         let mut full = self.full_look()?;
         full.begin(&mut names);

@@ -254,9 +254,8 @@ impl Suspect {
     fn is_explained(&self, change: &Change) -> bool {
         let deep = matches!(change.op, Op::Rename | Op::Delete | Op::Rescan);
         let mut ends = [Some(&change.path), change.to.as_ref()].into_iter().flatten();
-        ends.any(|end| {
-            *end == self.dir || end.parent().as_ref() == Some(&self.dir) || (deep && self.dir.is_within(end))
-        })
+        let is_entry = |rest: &[u8]| !rest.contains(&b'/'); // or the directory itself
+        ends.any(|end| end.below(&self.dir).is_some_and(is_entry) || (deep && self.dir.is_within(end)))
     }
 }
 
@@ -271,21 +270,25 @@ impl fmt::Display for Suspect {
 #[derive(Debug, Default)]
 pub struct Sightings {
     before: HashSet<RelPath>,
+    /// When everything had been looked at.
+    since: Option<DateTime<Utc>>,
     suspects: Vec<Suspect>,
     /// Suspected before, and now it is known why they changed.
     explained: HashSet<RelPath>,
 }
 
 impl Sightings {
-    /// `before`: what is suspected already.
+    /// `before`: what is suspected already. `since`: when everything was copied or looked at last; what changed while that went
+    /// on may have come with it, without its directory's time.
     #[must_use]
-    pub fn after(before: &Ledger) -> Self {
+    pub fn after(before: &Ledger, since: Option<DateTime<Utc>>) -> Self {
         let before = before.suspects.iter().map(|suspect| suspect.dir.clone()).collect();
-        Self { before, ..Self::default() }
+        Self { before, since, ..Self::default() }
     }
 
     pub fn suspect(&mut self, suspect: Suspect) {
-        if self.suspects.len() < SUSPECTS_MAX {
+        let is_later = self.since.is_none_or(|since| suspect.newer > since);
+        if is_later && self.suspects.len() < SUSPECTS_MAX {
             self.suspects.push(suspect);
         }
     }

@@ -545,6 +545,24 @@ async fn a_directory_that_came_on_the_way_to_a_file_and_went_needs_no_further_li
 }
 
 #[tokio::test]
+async fn what_came_into_a_directory_while_everything_was_copied_raises_no_doubt() {
+    let story = Story::not_imported(Memory::tree(), Memory::tree(), "write d/x/f one");
+    let (source, mut done) = (story.source.clone(), false);
+    story.source.on_call(move |op, at| {
+        if op == "list" && *at == path("d") && !std::mem::replace(&mut done, true) {
+            source.set_clock(Time(now().timestamp_nanos_opt().expect("this century")));
+            source.write(&path("d/new/g"), "one"); // the directory was looked at, and is listed only now
+        }
+        None
+    });
+    story.import().await;
+    story.logs("write d/new/g one");
+    story.apply().await;
+    the_log_goes_on(&story).await;
+    assert!(story.page().healthy, "{}", story.page().sentence);
+}
+
+#[tokio::test]
 async fn a_line_that_comes_after_all_takes_the_doubt_back() {
     let story = Story::of("write d/x/f one").await;
     story.acts("write d/late one");
