@@ -229,11 +229,11 @@ async fn s8_an_open_file_below_an_owed_path_is_watched_too() {
 
 // No unproven delete
 
-/// What is removed was named, itself or from above, by a line that says that something went there, by a verification, or
-/// as what is owed, and the source has just answered "not found" for it, asked for by its own name. What is gone and was named for another
-/// reason waits for the line of its going. What a listing lacks is a question, not an answer; in a flat source, where a
-/// directory goes without a line, each key is asked for. (What a listing hides and no line names is not found either: it
-/// comes with a line of its own.)
+/// What is removed was named, itself or from above, by a line that says that something went there, by a verification,
+/// or as what is owed, and the source has just answered "not found" for it, asked for by its own name. What is gone
+/// and was named for another reason waits for the line of its going. What a listing lacks is a question, not an
+/// answer; in a flat source, where a directory goes without a line, each key is asked for. (What a listing hides and
+/// no line names is not found either: it comes with a line of its own.)
 #[tokio::test]
 async fn s9_what_a_listing_hides_is_not_deleted() {
     for source in [Memory::tree(), Memory::flat()] {
