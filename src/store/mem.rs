@@ -142,11 +142,6 @@ impl Memory {
         self.shared.state().hidden.insert(path.clone());
     }
 
-    /// Listings show `path` again, as when the key that hid it was removed.
-    pub fn show_in_list(&self, path: &RelPath) {
-        self.shared.state().hidden.remove(path);
-    }
-
     /// Listings of `dir` show `odd` too.
     pub fn add_odd(&self, dir: &RelPath, odd: Odd) {
         self.shared.state().odd.push((dir.clone(), odd));

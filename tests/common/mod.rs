@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no test binary uses all")]
 
 pub mod buckets;
+pub mod copied;
 pub mod dice;
 pub mod faults;
 pub mod hdfs;

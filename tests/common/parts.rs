@@ -2,6 +2,7 @@
 //! it, when it had half of it, and when it had done it; by the end of the process that asked, by an answer that got lost, and
 //! by a refusal, after which the upload is given up and that may end, too.
 
+use super::copied::copy_dir;
 use super::live::{local, log};
 use super::minio::Minio;
 use super::proxy::{Fault, Proxy, Stop};
@@ -324,13 +325,4 @@ async fn command(job: &Job, logs: &Logs, imports: bool) -> Result<(), JobError> 
         return job.import(Some(positions)).await.map(drop);
     }
     daemon::round(logs, job).await.map(drop)
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("makes");
-    for entry in fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("lists");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy_dir(&entry.path(), &to) } else { assert!(fs::copy(entry.path(), to).is_ok()) }
-    }
 }

@@ -250,9 +250,7 @@ impl Request {
         }
         Ok(Some(Self { head: without_keeping(&text), body }))
     }
-}
 
-impl Request {
     fn half(&self) -> Vec<u8> {
         if self.body.is_empty() {
             return self.head.as_bytes()[..self.head.len() / 2].to_vec();

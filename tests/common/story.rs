@@ -1,7 +1,11 @@
 //! A story for one test: a source with its audit log, a destination, and the job between them. What happens is told in
 //! words (`write a/x one`), and so is what a store holds afterwards.
 
+#[path = "copied.rs"]
+mod copied;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use copied::copy_dir;
 use std::cell::Cell;
 use std::sync::Arc;
 use syncd::apply::Mode;
@@ -295,19 +299,6 @@ fn attributes(store: &Memory, dir_times: bool) -> Vec<String> {
         format!("{path} {:?} {text:?} {:?} {time:?} {:?}", meta.kind, meta.target, meta.mode)
     };
     kept(store).map(line).collect()
-}
-
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in std::fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("lists");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_dir(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("copies");
-        }
-    }
 }
 
 pub async fn meta(store: &Memory, at: &str) -> Meta {

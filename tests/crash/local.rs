@@ -2,6 +2,7 @@
 //! killed process leaves: a file that was written aside and not renamed, a directory without its mode, a tree that is removed
 //! in part. The store is another one after each death, as in a new process.
 
+use crate::copied::copy_dir;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -388,15 +389,6 @@ fn walk(root: &Path) -> BTreeMap<String, String> {
         }
     }
     all
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("makes");
-    for entry in fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("lists");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy_dir(&entry.path(), &to) } else { assert!(fs::copy(entry.path(), to).is_ok()) }
-    }
 }
 
 /// Plays the story; returns how many calls changed something.

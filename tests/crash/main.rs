@@ -5,6 +5,8 @@
 //! `memory.rs` ends it over stores in memory, where a power cut can take back what was not synced; `local.rs` over real
 //! directories, where a call can end half way; `state.rs` cuts the file of the state at every place.
 
+#[path = "../common/copied.rs"]
+mod copied;
 #[path = "../common/dice.rs"]
 mod dice;
 #[allow(dead_code, reason = "the simulation uses the rest")]

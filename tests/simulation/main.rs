@@ -8,6 +8,8 @@
 //! `SYNCD_SIMULATION_SEEDS=10000 cargo test --test simulation` runs more of them, `SYNCD_SIMULATION_SEED=7` one, with
 //! `SYNCD_SIMULATION_TRACE=200` the last calls before it failed.
 
+#[path = "../common/copied.rs"]
+mod copied;
 #[path = "../common/dice.rs"]
 mod dice;
 #[allow(dead_code, reason = "the crash tests use the rest")]

@@ -1,12 +1,13 @@
 //! The process that is simulated: commands over faulty stores, a state directory on a disk, the ends that a process can come
 //! to, and what a new one finds.
 
+use crate::copied::copy_dir;
 use crate::faulty::{Faulty, Handle};
 use crate::sim::{Side, Sim};
 use crate::time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use syncd::apply::Mode;
 use syncd::changelog::{self, Applied};
@@ -233,17 +234,4 @@ async fn lines_of(change_log: &Memory, manifest: &changelog::Manifest) -> BTreeS
     let changes: Vec<_> = changelog::changes(change_log, manifest).try_collect().await.expect("whole windows");
     let user = |change: syncd_parsers::Change| change.user?.strip_prefix('u')?.parse().ok();
     changes.into_iter().filter_map(user).collect()
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("lists") {
-        let entry = entry.expect("lists");
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_dir(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).expect("copies");
-        }
-    }
 }
