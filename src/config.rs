@@ -111,8 +111,8 @@ pub async fn logs(
 ///
 /// The text is no size, or one too small to work with.
 pub fn names_max(memory: Option<&str>) -> Result<usize, Usage> {
-    /// What a name takes with all that is known of it while it is settled. A million short ones took a sixth of it (`tests/bench/run
-    /// memory`); a path may have 4 KiB.
+    /// What a name takes with all that is known of it while it is settled. A million short ones took a sixth of it in
+    /// `tests/bench/run memory`; a path may have 4 KiB.
     const NAME_BYTES: u64 = 2 << 10;
     const LEAST_BYTES: u64 = 16 << 20;
     let Some(text) = memory else { return Ok(Settings::default().names_max) };

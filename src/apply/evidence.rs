@@ -6,7 +6,7 @@ use crate::store::{Meta, RESERVED};
 use syncd_parsers::RelPath;
 
 /// The source has not, at this path, what the destination has there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Evidence {
     path: RelPath,
 }

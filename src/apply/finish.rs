@@ -62,7 +62,7 @@ struct Swept {
     all: bool,
     removed: usize,
     /// With the path itself; what is below a directory comes after it.
-    dirs: Vec<RelPath>,
+    dirs: Vec<Evidence>,
 }
 
 /// A name that a listing of the destination shows.
@@ -428,8 +428,12 @@ impl Shared {
         Ok(())
     }
 
+    async fn remove_tree(&self, evidence: &Evidence) -> Result<(), StoreError> {
+        self.again(|| self.destination.remove_tree(evidence.path())).await
+    }
+
     async fn remove_dir(&self, evidence: &Evidence, files: u64) -> Result<(), StoreError> {
-        self.again(|| self.destination.remove_tree(evidence.path())).await?;
+        self.remove_tree(evidence).await?;
         add(&self.tally.removed_files, files);
         add(&self.tally.removed_dirs, 1);
         Ok(())
@@ -456,15 +460,14 @@ impl Shared {
     /// Removes the keys that a listing shows now and the source has not.
     async fn sweep(&self, evidence: &Evidence) -> Result<Swept, StoreError> {
         let mut swept = Swept { all: true, removed: 0, dirs: Vec::new() };
-        let mut ahead = vec![evidence.path().clone()];
+        let mut ahead = vec![evidence.clone()];
         while let Some(dir) = ahead.pop() {
             swept.dirs.push(dir.clone());
-            let mut asked = pin!(self.ask_for_all(&dir).try_chunks(PROVEN_MAX));
+            let mut asked = pin!(self.ask_for_all(dir.path()).try_chunks(PROVEN_MAX));
             while let Some(some) = asked.next().await {
                 let some = some.map_err(|error| error.1)?;
                 swept.all &= some.iter().all(|asked| asked.gone.is_some());
-                let prefixes = some.iter().filter(|asked| asked.is_prefix).filter_map(|asked| asked.gone.as_ref());
-                ahead.extend(prefixes.map(|gone| gone.path().clone()));
+                ahead.extend(some.iter().filter(|asked| asked.is_prefix).filter_map(|asked| asked.gone.clone()));
                 let gone: Vec<Evidence> =
                     some.into_iter().filter(|asked| asked.is_key).filter_map(|asked| asked.gone).collect();
                 self.remove_files(&gone).await?;
@@ -475,14 +478,14 @@ impl Shared {
     }
 
     /// What is left of a directory whose keys were removed. In a flat store that is nothing but markers.
-    async fn remove_emptied(&self, evidence: &Evidence, dirs: Vec<RelPath>) -> Result<(), StoreError> {
+    async fn remove_emptied(&self, evidence: &Evidence, dirs: Vec<Evidence>) -> Result<(), StoreError> {
         if self.destination.capabilities().tree {
-            return self.again(|| self.destination.remove_tree(evidence.path())).await;
+            return self.remove_tree(evidence).await;
         }
         for dir in dirs.into_iter().rev() {
-            let there = self.look(&self.destination, &dir).await?;
+            let there = self.look(&self.destination, dir.path()).await?;
             if there.is_some_and(|there| there.is_dir() && !there.is_implied()) {
-                self.again(|| self.destination.remove_tree(&dir)).await?;
+                self.remove_tree(&dir).await?;
             }
         }
         Ok(())

@@ -222,8 +222,7 @@ impl Shared {
     pub(super) fn gone(&self, place: &Place, written: BTreeSet<RelPath>, held: bool) -> Result<(), Stop> {
         let waits = !place.went && self.source.capabilities().tree;
         if waits {
-            written.iter().for_each(|path| self.leave(path));
-            lock(&self.left).extend(written.iter().cloned());
+            self.leave_written(&written);
         }
         if held {
             lock(&self.carried).extend(written);
@@ -233,14 +232,15 @@ impl Shared {
 
     /// In a tree nothing is below a file: what was written there went before the line was read that says so.
     fn leave_below(&self, path: &RelPath, written: &BTreeSet<RelPath>) {
-        if written.is_empty() || !self.source.capabilities().tree {
-            return;
+        if !written.is_empty() && self.source.capabilities().tree {
+            self.leave_written(within(path, written).filter(|written| *written != path));
         }
-        let from = (std::ops::Bound::Excluded(path.clone()), std::ops::Bound::Unbounded);
-        let below = written.range(from).take_while(|written| written.is_within(path));
-        for written in below {
-            self.leave(written);
-            lock(&self.left).insert(written.clone());
+    }
+
+    fn leave_written<'a>(&self, written: impl IntoIterator<Item = &'a RelPath>) {
+        for path in written {
+            self.leave(path);
+            lock(&self.left).insert(path.clone());
         }
     }
 
@@ -422,8 +422,7 @@ impl Shared {
                     if pair.destination.is_some() {
                         self.see_lost_twins(&place).await;
                     }
-                    let below = place.written.range(place.path.clone()..).cloned();
-                    let written = below.take_while(|path| path.is_within(&place.path)).collect();
+                    let written = within(&place.path, &place.written).cloned().collect();
                     self.gone(&place, written, pair.destination.is_some()).map(|()| false)
                 }
             }
@@ -495,8 +494,7 @@ impl Shared {
 
     /// Files below (or at) a path that is owed: it will be looked at again, but no line will say again that they were written.
     fn watch_written(&self, place: &Place, written: &BTreeSet<RelPath>) -> Result<(), Stop> {
-        let mut below = written.iter().filter(|path| path.is_within(&place.path));
-        below.try_for_each(|path| self.watch(path, Watch::Busy, place.line()))
+        within(&place.path, written).try_for_each(|path| self.watch(path, Watch::Busy, place.line()))
     }
 
     async fn both_listings(&self, place: &Place, existed: bool) -> Result<Merged, StoreError> {
@@ -674,6 +672,11 @@ pub(super) fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
         }
     });
     written
+}
+
+/// Those of the paths that are at or below one.
+fn within<'a>(path: &'a RelPath, paths: &'a BTreeSet<RelPath>) -> impl Iterator<Item = &'a RelPath> {
+    paths.range(path.clone()..).take_while(move |below| below.is_within(path))
 }
 
 type Entries = std::iter::Peekable<Box<dyn Iterator<Item = io::Result<Named>> + Send>>;
