@@ -63,7 +63,8 @@ impl Routes {
 }
 
 /// Both readings of a target that may have been a directory.
-fn targets(hint: &Hint) -> Vec<RelPath> {
+#[must_use]
+pub fn targets(hint: &Hint) -> Vec<RelPath> {
     let mut targets = vec![hint.to.clone()];
     if hint.into && !hint.from.is_root() {
         targets.extend(hint.to.join(hint.from.name()));
@@ -164,6 +165,68 @@ pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeS
     mover.moved
 }
 
+/// The two stores, to compare what they show.
+#[derive(Clone, Copy)]
+pub struct Sides<'a> {
+    pub source: &'a dyn Store,
+    pub destination: &'a dyn Store,
+}
+
+impl Sides<'_> {
+    /// Whether the source has something at `path` that looks like what the destination has at `place`: a file of the same size
+    /// and time, or a directory in which at least half of what is compared are such files.
+    ///
+    /// # Errors
+    ///
+    /// Either could not be looked at.
+    pub async fn look_alike(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
+        let Some(held) = self.destination.lookup(place).await? else { return Ok(false) };
+        let Some(wanted) = self.source.lookup(path).await? else { return Ok(false) };
+        self.alike(path, &wanted, place, &held).await
+    }
+
+    /// Whether `wanted` at the source looks like `held` at the destination.
+    async fn alike(&self, path: &RelPath, wanted: &Meta, place: &RelPath, held: &Meta) -> Result<bool, StoreError> {
+        let holds = self.destination.capabilities();
+        match (wanted.kind, held.kind) {
+            (Kind::File, Kind::File) => Ok(wanted.len > 0 && same_version(wanted, held, holds)),
+            (Kind::Dir, Kind::Dir) => self.same_sample(path, place).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
+    /// have the same partitions.
+    async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
+        let (mut files, mut dirs) = (Sample::default(), Sample::default());
+        let mut ahead = VecDeque::from([path.clone()]);
+        for _ in 0..SAMPLE_DIRS_MAX {
+            let Some(dir) = ahead.pop_front() else { break };
+            let listed: Vec<_> = self.source.list(&dir).take(SAMPLE_MAX).collect().await;
+            for listed in listed {
+                let Listed::Entry(entry) = listed? else { continue };
+                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
+                if files.seen >= SAMPLE_MAX {
+                    break;
+                }
+                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
+                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
+                if entry.meta.is_dir() {
+                    ahead.push_back(at);
+                }
+            }
+        }
+        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
+    }
+
+    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
+        let Some(held) = self.destination.lookup(below).await? else { return Ok(false) };
+        let whole = if listed.complete { Some(listed) } else { self.source.lookup(path).await? };
+        let holds = self.destination.capabilities();
+        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
+    }
+}
+
 struct Mover<'a> {
     source: Looks<'a>,
     destination: Looks<'a>,
@@ -229,45 +292,10 @@ impl Mover<'_> {
         }
     }
 
-    /// Whether `wanted` at the source looks like `held` at the destination.
+    /// As [`Sides::alike`].
     async fn alike(&self, path: &RelPath, wanted: &Meta, place: &RelPath, held: &Meta) -> Result<bool, StoreError> {
-        let holds = self.destination.store.capabilities();
-        match (wanted.kind, held.kind) {
-            (Kind::File, Kind::File) => Ok(wanted.len > 0 && same_version(wanted, held, holds)),
-            (Kind::Dir, Kind::Dir) => self.same_sample(path, place).await,
-            _ => Ok(false),
-        }
-    }
-
-    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
-    /// have the same partitions.
-    async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
-        let (mut files, mut dirs) = (Sample::default(), Sample::default());
-        let mut ahead = VecDeque::from([path.clone()]);
-        for _ in 0..SAMPLE_DIRS_MAX {
-            let Some(dir) = ahead.pop_front() else { break };
-            let listed: Vec<_> = self.source.store.list(&dir).take(SAMPLE_MAX).collect().await;
-            for listed in listed {
-                let Listed::Entry(entry) = listed? else { continue };
-                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
-                if files.seen >= SAMPLE_MAX {
-                    break;
-                }
-                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
-                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
-                if entry.meta.is_dir() {
-                    ahead.push_back(at);
-                }
-            }
-        }
-        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
-    }
-
-    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
-        let Some(held) = self.destination.store.lookup(below).await? else { return Ok(false) };
-        let whole = if listed.complete { Some(listed) } else { self.source.store.lookup(path).await? };
-        let holds = self.destination.store.capabilities();
-        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
+        let sides = Sides { source: self.source.store, destination: self.destination.store };
+        sides.alike(path, wanted, place, held).await
     }
 
     /// Either may be the other's ancestor: then what has to go first is put aside with what is wanted in it.

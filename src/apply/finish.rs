@@ -197,17 +197,8 @@ impl Shared {
     }
 
     fn place(path: RelPath, why: Option<Line>) -> super::walk::Place {
-        let renamed = super::Renamed::of(&crate::names::Names::default());
-        super::walk::Place {
-            path,
-            why: why.map(Arc::new),
-            written: Arc::default(),
-            renamed: Arc::new(renamed),
-            below_rename: false,
-            went: true,
-            distrust: false,
-            below_object: false,
-        }
+        let renamed = Arc::new(super::Renamed::of(&crate::names::Names::default()));
+        super::walk::Place { path, why: why.map(Arc::new), went: true, ..super::walk::Place::root(&renamed) }
     }
 
     /// The parent's time changes with what is done below it: it is set at the end.

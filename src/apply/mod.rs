@@ -2,13 +2,14 @@
 //! points to data, deletes, directory times. Import gives it every path, replay the names of a window, verification
 //! every path with leave only to look. Knows neither logs nor checkpoints.
 
+mod doubt;
 mod evidence;
 mod finish;
 mod leaf;
 mod walk;
 
 use crate::moves::{self, Move, Moved, Routes, Twins};
-use crate::names::{Gone, Hint, Lately, Names};
+use crate::names::{Gone, Lately, Names};
 use crate::publish::Publish;
 use crate::report::{Did, Event, Report, Tally, add};
 use crate::settle::DirTime;
@@ -289,7 +290,9 @@ impl Run {
         let moved = self.do_moves(&names).await;
         renamed.moved.get_or_init(|| moved.iter().map(|step| step.to.clone()).collect());
         shared.doubt_removed(&names, &moved);
+        let overtaken = shared.doubt_overtaken(&names).await?;
         shared.clone().walk(&names, &renamed).await?;
+        shared.clone().walk_doubtful(&overtaken, &renamed).await?;
         // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
         lock(&shared.carried).retain(|path| given.contains(path));
         self.check_twins(&renamed).await?;
@@ -363,26 +366,6 @@ fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
     paths.iter().cloned().chain(further).collect()
 }
 
-/// Where the renames say that something went which was lost here before they were read, unless the destination held
-/// something there again and it was moved.
-fn lost_then_renamed<'a>(
-    lost: impl Iterator<Item = &'a RelPath>,
-    hints: &BTreeSet<Hint>,
-    moved: &[Move],
-) -> Vec<RelPath> {
-    let routes = Routes::of(hints);
-    let mut doubtful = Vec::new();
-    for lost in lost {
-        let below = hints.range(Hint::first_from(lost)..).map(|hint| &hint.from);
-        let from = std::iter::once(lost).chain(below.take_while(|from| from.is_within(lost)));
-        let again = moved.iter().filter(|step| step.from.is_within(lost) || lost.is_within(&step.from));
-        let again: Vec<&RelPath> = again.map(|step| &step.to).collect();
-        let to = from.flat_map(|from| routes.forward(from));
-        doubtful.extend(to.filter(|to| !again.iter().any(|again| to.is_within(again))));
-    }
-    doubtful
-}
-
 /// The ends of a part's renames, and the files seen below them.
 struct Renamed {
     ends: BTreeSet<RelPath>,
@@ -407,17 +390,17 @@ impl Renamed {
         let Some(moved) = self.moved.get().filter(|moved| !moved.is_empty()) else { return false };
         path.ancestors().any(|at| moved.contains(&at))
     }
+}
 
-    /// Ends that lie below no other.
-    fn topmost(&self) -> Vec<RelPath> {
-        let mut topmost: Vec<RelPath> = Vec::new();
-        for end in &self.ends {
-            if topmost.last().is_none_or(|top| !end.is_within(top)) {
-                topmost.push(end.clone());
-            }
+/// Those that lie below no other.
+fn topmost(paths: &BTreeSet<RelPath>) -> Vec<RelPath> {
+    let mut topmost: Vec<RelPath> = Vec::new();
+    for path in paths {
+        if topmost.last().is_none_or(|top| !path.is_within(top)) {
+            topmost.push(path.clone());
         }
-        topmost
     }
+    topmost
 }
 
 impl Shared {
@@ -470,23 +453,6 @@ impl Shared {
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())
-    }
-
-    /// What a rename put in the place of something equal by size and time, while the destination lost what was renamed, cannot
-    /// be told from what was there.
-    fn doubt_removed(&self, names: &Names, moved: &[Move]) {
-        if names.hints().is_empty() {
-            return;
-        }
-        let now = lock(&self.lately).clone();
-        let lost = |how| names.lately().lost(how).chain(now.lost(how));
-        let removed = lost_then_renamed(lost(Gone::Removed), names.hints(), moved);
-        let left = lost_then_renamed(lost(Gone::Left), names.hints(), &[]);
-        let doubtful: Vec<RelPath> = removed.into_iter().chain(left).collect();
-        if !doubtful.is_empty() {
-            let mut fresh = lock(&self.fresh);
-            *fresh = Arc::new(fresh.iter().cloned().chain(doubtful).collect());
-        }
     }
 
     fn leave(&self, path: &RelPath) {

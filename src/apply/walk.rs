@@ -2,7 +2,7 @@
 //! a file (`leaf.rs`), puts off what comes last (`finish.rs`).
 
 use super::leaf::Leaf;
-use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock};
+use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock, topmost};
 use crate::names::{Line, Names, Node};
 use crate::report::{Did, add};
 use crate::settle::{self, Action};
@@ -63,6 +63,20 @@ struct Visit<'a> {
 }
 
 impl Place {
+    /// Knows nothing yet.
+    pub(super) fn root(renamed: &Arc<Renamed>) -> Self {
+        Self {
+            path: RelPath::root(),
+            why: None,
+            written: Arc::default(),
+            renamed: renamed.clone(),
+            below_rename: false,
+            went: false,
+            distrust: false,
+            below_object: false,
+        }
+    }
+
     fn child(&self, name: &[u8]) -> Result<Self, syncd_parsers::PathError> {
         let path = self.path.join(name)?;
         let below_rename = self.below_rename || self.renamed.ends.contains(&path);
@@ -77,16 +91,7 @@ impl Place {
 impl Shared {
     /// Settles what the tree of names says.
     pub(super) async fn walk(self: Arc<Self>, names: &Names, renamed: &Arc<Renamed>) -> Result<(), Stop> {
-        let place = Place {
-            path: RelPath::root(),
-            why: None,
-            written: Arc::default(),
-            renamed: renamed.clone(),
-            below_rename: renamed.ends.contains(&RelPath::root()),
-            went: false,
-            distrust: false,
-            below_object: false,
-        };
+        let place = Place { below_rename: renamed.ends.contains(&RelPath::root()), ..Place::root(renamed) };
         let pair = self.look_at_roots().await?;
         if !pair.source.as_ref().is_some_and(Meta::is_dir) {
             return Err(Stop::NoRoot);
@@ -107,21 +112,26 @@ impl Shared {
     /// Settles everything at and below the ends of renames once more.
     pub(super) async fn walk_renamed(self: Arc<Self>, renamed: &Arc<Renamed>) -> Result<(), Stop> {
         renamed.doubtful.store(true, Ordering::SeqCst);
+        let place = Place { below_rename: true, went: true, ..Place::root(renamed) };
+        self.walk_below(&renamed.ends, &place).await
+    }
+
+    /// Settles what is at and below some paths, and removes nothing there: no line of this part says that anything went.
+    pub(super) async fn walk_doubtful(
+        self: Arc<Self>,
+        paths: &BTreeSet<RelPath>,
+        renamed: &Arc<Renamed>,
+    ) -> Result<(), Stop> {
+        self.walk_below(paths, &Place::root(renamed)).await
+    }
+
+    /// `place`: what is known of each path.
+    async fn walk_below(self: Arc<Self>, paths: &BTreeSet<RelPath>, place: &Place) -> Result<(), Stop> {
         let crew = Crew::of(&self.files);
-        for path in renamed.topmost() {
+        for path in topmost(paths) {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
             self.touched(&path);
-            let place = Place {
-                path,
-                why: None,
-                written: Arc::default(),
-                renamed: renamed.clone(),
-                below_rename: true,
-                went: true,
-                distrust: false,
-                below_object: false,
-            };
-            crew.spawn(self.clone().deep(place, pair)).await?;
+            crew.spawn(self.clone().deep(Place { path, ..place.clone() }, pair)).await?;
         }
         crew.done().await.map(drop)
     }

@@ -67,3 +67,28 @@ fn what_came_and_went_is_looked_at_once_however_much_was_in_it() {
     };
     assert_eq!(count(1), count(100));
 }
+
+#[test]
+fn an_archive_that_is_filled_by_renames_is_not_read_again() {
+    let read = |rounds: usize| {
+        wait(async {
+            let mut bench = Bench::new(HDFS, &before()).await;
+            for round in 0..rounds {
+                bench.reset_calls();
+                let archived = path("f").join(round.to_string().as_bytes()).expect("a name");
+                for deed in [
+                    Deed::Write(path("d/tmp"), 2),
+                    Deed::RenameOver(path("d/tmp"), path("d/now")),
+                    Deed::RenameOver(path("d/now"), archived),
+                ] {
+                    bench.step(Step::plain(deed)).await?;
+                }
+                bench.apply(false, &Cut::default()).await?;
+            }
+            Ok::<_, String>((bench.reads(), bench.looks()))
+        })
+    };
+    let (few, many) = (read(3).expect("no fault is injected"), read(30).expect("no fault is injected"));
+    assert_eq!(few.0, many.0);
+    assert!(many.1 - few.1 < 60, "looks: {few:?}, {many:?}");
+}

@@ -271,6 +271,11 @@ impl Bench {
         self.destination.reset_calls();
     }
 
+    /// Files that were read at the source.
+    pub fn reads(&self) -> u64 {
+        self.memory.calls().read + self.memory.calls().read_range
+    }
+
     /// Look-ups at the source.
     pub fn looks(&self) -> u64 {
         self.memory.calls().lookup
