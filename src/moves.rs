@@ -63,8 +63,7 @@ impl Routes {
 }
 
 /// Both readings of a target that may have been a directory.
-#[must_use]
-pub fn targets(hint: &Hint) -> Vec<RelPath> {
+fn targets(hint: &Hint) -> Vec<RelPath> {
     let mut targets = vec![hint.to.clone()];
     if hint.into && !hint.from.is_root() {
         targets.extend(hint.to.join(hint.from.name()));
@@ -80,8 +79,11 @@ fn follow(roads: &BTreeMap<RelPath, BTreeSet<RelPath>>, start: &RelPath) -> Vec<
         for ancestor in at.ancestors() {
             for to in roads.get(&ancestor).into_iter().flatten() {
                 let Some(path) = at.rebase(&ancestor, to) else { continue };
-                if found.len() < ROUTES_MAX && path != *start && !found.contains(&path) {
+                if path != *start && !found.contains(&path) {
                     found.push(path);
+                }
+                if found.len() == ROUTES_MAX {
+                    return found;
                 }
             }
         }
@@ -165,68 +167,6 @@ pub async fn perform(source: &dyn Store, destination: &dyn Store, hints: &BTreeS
     mover.moved
 }
 
-/// The two stores, to compare what they show.
-#[derive(Clone, Copy)]
-pub struct Sides<'a> {
-    pub source: &'a dyn Store,
-    pub destination: &'a dyn Store,
-}
-
-impl Sides<'_> {
-    /// Whether the source has something at `path` that looks like what the destination has at `place`: a file of the same size
-    /// and time, or a directory in which at least half of what is compared are such files.
-    ///
-    /// # Errors
-    ///
-    /// Either could not be looked at.
-    pub async fn look_alike(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
-        let Some(held) = self.destination.lookup(place).await? else { return Ok(false) };
-        let Some(wanted) = self.source.lookup(path).await? else { return Ok(false) };
-        self.alike(path, &wanted, place, &held).await
-    }
-
-    /// Whether `wanted` at the source looks like `held` at the destination.
-    async fn alike(&self, path: &RelPath, wanted: &Meta, place: &RelPath, held: &Meta) -> Result<bool, StoreError> {
-        let holds = self.destination.capabilities();
-        match (wanted.kind, held.kind) {
-            (Kind::File, Kind::File) => Ok(wanted.len > 0 && same_version(wanted, held, holds)),
-            (Kind::Dir, Kind::Dir) => self.same_sample(path, place).await,
-            _ => Ok(false),
-        }
-    }
-
-    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
-    /// have the same partitions.
-    async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
-        let (mut files, mut dirs) = (Sample::default(), Sample::default());
-        let mut ahead = VecDeque::from([path.clone()]);
-        for _ in 0..SAMPLE_DIRS_MAX {
-            let Some(dir) = ahead.pop_front() else { break };
-            let listed: Vec<_> = self.source.list(&dir).take(SAMPLE_MAX).collect().await;
-            for listed in listed {
-                let Listed::Entry(entry) = listed? else { continue };
-                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
-                if files.seen >= SAMPLE_MAX {
-                    break;
-                }
-                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
-                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
-                if entry.meta.is_dir() {
-                    ahead.push_back(at);
-                }
-            }
-        }
-        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
-    }
-
-    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
-        let Some(held) = self.destination.lookup(below).await? else { return Ok(false) };
-        let whole = if listed.complete { Some(listed) } else { self.source.lookup(path).await? };
-        let holds = self.destination.capabilities();
-        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
-    }
-}
-
 struct Mover<'a> {
     source: Looks<'a>,
     destination: Looks<'a>,
@@ -292,10 +232,45 @@ impl Mover<'_> {
         }
     }
 
-    /// As [`Sides::alike`].
+    /// Whether `wanted` at the source looks like `held` at the destination.
     async fn alike(&self, path: &RelPath, wanted: &Meta, place: &RelPath, held: &Meta) -> Result<bool, StoreError> {
-        let sides = Sides { source: self.source.store, destination: self.destination.store };
-        sides.alike(path, wanted, place, held).await
+        let holds = self.destination.store.capabilities();
+        match (wanted.kind, held.kind) {
+            (Kind::File, Kind::File) => Ok(wanted.len > 0 && same_version(wanted, held, holds)),
+            (Kind::Dir, Kind::Dir) => self.same_sample(path, place).await,
+            _ => Ok(false),
+        }
+    }
+
+    /// Files tell, however far down; directories of the same names only where no file is to be seen: two tables
+    /// have the same partitions.
+    async fn same_sample(&self, path: &RelPath, place: &RelPath) -> Result<bool, StoreError> {
+        let (mut files, mut dirs) = (Sample::default(), Sample::default());
+        let mut ahead = VecDeque::from([path.clone()]);
+        for _ in 0..SAMPLE_DIRS_MAX {
+            let Some(dir) = ahead.pop_front() else { break };
+            let listed: Vec<_> = self.source.store.list(&dir).take(SAMPLE_MAX).collect().await;
+            for listed in listed {
+                let Listed::Entry(entry) = listed? else { continue };
+                let Some((at, below)) = both_names(&dir, &entry.name, path, place) else { continue };
+                if files.seen >= SAMPLE_MAX {
+                    break;
+                }
+                let sample = if entry.meta.is_dir() { &mut dirs } else { &mut files };
+                sample.add(self.is_held(&at, entry.meta.clone(), &below).await?);
+                if entry.meta.is_dir() {
+                    ahead.push_back(at);
+                }
+            }
+        }
+        Ok(if files.seen > 0 { files.is_same() } else { dirs.is_same() })
+    }
+
+    async fn is_held(&self, path: &RelPath, listed: Meta, below: &RelPath) -> Result<bool, StoreError> {
+        let Some(held) = self.destination.store.lookup(below).await? else { return Ok(false) };
+        let whole = if listed.complete { Some(listed) } else { self.source.store.lookup(path).await? };
+        let holds = self.destination.store.capabilities();
+        Ok(whole.is_some_and(|wanted| same_version(&wanted, &held, holds)))
     }
 
     /// Either may be the other's ancestor: then what has to go first is put aside with what is wanted in it.
@@ -478,29 +453,31 @@ impl<'a> Looks<'a> {
 #[derive(Debug, Default)]
 pub struct Twins {
     renamed_names: HashSet<Box<[u8]>>,
-    seen: HashMap<u64, u8>,
+    /// At which path, if it was one.
+    seen: HashMap<u64, Option<u64>>,
     /// Files were seen of which a listing does not tell the time: each may be the twin of any of its size.
     untimed: bool,
     overflow: bool,
 }
 
 impl Twins {
-    #[must_use]
-    pub fn among(hints: &BTreeSet<Hint>) -> Self {
+    /// Takes in the renames of a part.
+    pub fn rename(&mut self, hints: &BTreeSet<Hint>) {
         let ends = |hint: &Hint| [Box::from(hint.from.name()), Box::from(hint.to.name())];
         let renamed = hints.iter().filter(|hint| hint.from.name() != hint.to.name());
-        Self { renamed_names: renamed.flat_map(ends).collect(), ..Self::default() }
+        self.renamed_names.extend(renamed.flat_map(ends));
     }
 
-    /// Counts what stands at one name: one file if both sides show the same size and time, else each.
-    pub fn see(&mut self, name: &[u8], source: Option<&Meta>, destination: Option<&Meta>, unit: i64) {
+    /// Counts what stands at a path: one file if both sides show the same size and time, else each. What stands at one path in
+    /// several parts counts once.
+    pub fn see(&mut self, path: &RelPath, source: Option<&Meta>, destination: Option<&Meta>, unit: i64) {
         let key =
             |meta: &Meta| (meta.kind == Kind::File && meta.len > 0).then_some((meta.len, whole(meta.mtime, unit)));
         let (one, other) = (source.and_then(key), destination.and_then(key));
         for version in [one, other.filter(|other| one != Some(*other))].into_iter().flatten() {
             self.untimed |= version.1.is_none();
-            self.count(&version);
-            self.count(&(version, name));
+            self.count(&version, path);
+            self.count(&(version, path.name()), path);
         }
     }
 
@@ -510,10 +487,10 @@ impl Twins {
         let seen = |time: Option<i64>| {
             let version = (meta.len, time);
             let key = if self.renamed_names.contains(name) { hash(&version) } else { hash(&(version, name)) };
-            self.seen.get(&key).copied().unwrap_or(0)
+            self.seen.get(&key)
         };
         let time = whole(meta.mtime, unit);
-        self.overflow || seen(time) > 1 || (time.is_some() && seen(None) > 0)
+        self.overflow || seen(time).is_some_and(Option::is_none) || (time.is_some() && seen(None).is_some())
     }
 
     /// From now on every file counts as having a twin.
@@ -524,16 +501,17 @@ impl Twins {
     /// True if [`Twins::has_twin`] could be true for anything.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.overflow || self.untimed || self.seen.values().any(|count| *count > 1)
+        self.overflow || self.untimed || self.seen.values().any(Option::is_none)
     }
 
-    fn count(&mut self, key: &impl Hash) {
+    fn count(&mut self, key: &impl Hash, path: &RelPath) {
         if self.seen.len() >= TWINS_MAX {
             self.overflow = true;
-        } else {
-            let count = self.seen.entry(hash(key)).or_default();
-            *count = count.saturating_add(1);
+            return;
         }
+        let here = hash(path);
+        let seen = self.seen.entry(hash(key)).or_insert(Some(here));
+        *seen = seen.filter(|there| *there == here);
     }
 }
 
@@ -616,21 +594,24 @@ mod tests {
     #[test]
     fn files_of_a_renamed_directory_have_twins_only_of_their_own_name() {
         let hint = Hint { from: path("t"), to: path("t_old"), into: false };
-        let mut twins = Twins::among(&BTreeSet::from([hint]));
-        twins.see(b"part-1", Some(&file(7, 7)), None, 1);
-        twins.see(b"part-2", Some(&file(7, 7)), None, 1);
+        let mut twins = Twins::default();
+        twins.rename(&BTreeSet::from([hint]));
+        twins.see(&path("t/part-1"), Some(&file(7, 7)), None, 1);
+        twins.see(&path("t/part-2"), Some(&file(7, 7)), None, 1);
+        twins.see(&path("t/part-1"), Some(&file(7, 7)), None, 1);
         assert!(!twins.has_twin(b"part-1", &file(7, 7), 1));
-        twins.see(b"part-1", None, Some(&file(7, 7)), 1);
+        twins.see(&path("t_old/part-1"), None, Some(&file(7, 7)), 1);
         assert!(twins.has_twin(b"part-1", &file(7, 7), 1) && !twins.has_twin(b"part-2", &file(7, 7), 1));
     }
 
     #[test]
     fn a_file_that_was_renamed_itself_may_be_the_twin_of_any() {
         let hint = Hint { from: path("a"), to: path("b"), into: false };
-        let mut twins = Twins::among(&BTreeSet::from([hint]));
-        twins.see(b"b", Some(&file(7, 7)), Some(&file(7, 7)), 1);
+        let mut twins = Twins::default();
+        twins.rename(&BTreeSet::from([hint]));
+        twins.see(&path("b"), Some(&file(7, 7)), Some(&file(7, 7)), 1);
         assert!(!twins.has_twin(b"b", &file(7, 7), 1), "the same file seen on both sides is one file");
-        twins.see(b"z", Some(&file(7, 7)), None, 1);
+        twins.see(&path("z"), Some(&file(7, 7)), None, 1);
         assert!(twins.has_twin(b"b", &file(7, 7), 1));
     }
 }

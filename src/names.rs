@@ -102,12 +102,6 @@ impl Lately {
         push(ring, path.clone());
     }
 
-    /// Each once.
-    #[must_use]
-    pub fn hints(&self) -> BTreeSet<Hint> {
-        self.hints.iter().cloned().collect()
-    }
-
     /// Oldest first.
     pub fn lost(&self, how: Gone) -> impl Iterator<Item = &RelPath> {
         if how == Gone::Removed { self.removed.iter() } else { self.left.iter() }
@@ -219,13 +213,6 @@ impl Names {
     #[must_use]
     pub fn root(&self) -> &Node {
         &self.root
-    }
-
-    /// True if the path is settled with a deep name at or above it.
-    #[must_use]
-    pub fn is_below_deep(&self, path: &RelPath) -> bool {
-        let mut above = path.ancestors().chain([RelPath::root()]);
-        above.any(|at| self.root.find(&at).is_some_and(Node::is_deep))
     }
 
     /// In a fixed order; a hint stands here once however many lines gave it.

@@ -1107,8 +1107,9 @@ async fn s41_a_verification_looks_and_mends_only_when_told() {
 // What is not promised
 
 /// A file that is replaced by other bytes of the same size *and* time looks the same: one that gets its old time
-/// back, or one of the same size and time that comes from elsewhere by a rename. It is seen only if it is young,
-/// if the destination held both of them below renamed names, or if a verification reads every byte.
+/// back, or one of the same size and time that comes from elsewhere by a rename or a hard link. It is seen only if
+/// it is young and the clocks of the source and of syncd agree within a second or two, if the destination held
+/// both of them below names that are renamed by lines of one window, or if a verification reads every byte.
 #[tokio::test]
 async fn s42_other_bytes_of_the_same_size_and_time_are_seen_only_by_reading() {
     let mut story = Story::of("write a one").await;

@@ -1,16 +1,15 @@
-//! Where a line that came late makes size and time prove nothing: the destination may hold there what the source had before.
+//! Where size and time prove nothing, since the destination lost, or never had, what the source renamed.
 
-use super::{Shared, Stop, lock};
-use crate::moves::{self, Move, Routes, Sides};
+use super::{Shared, lock};
+use crate::moves::{Move, Routes};
 use crate::names::{Gone, Hint, Names};
-use crate::store::StoreError;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use syncd_parsers::RelPath;
 
 impl Shared {
     /// What a rename put in the place of something equal by size and time, while the destination lost what was renamed, cannot
-    /// be told from what was there.
+    /// be told from what was there; nor can what a move put where something is owed.
     pub(super) fn doubt_removed(&self, names: &Names, moved: &[Move]) {
         if names.hints().is_empty() {
             return;
@@ -19,73 +18,13 @@ impl Shared {
         let lost = |how| names.lately().lost(how).chain(now.lost(how));
         let removed = lost_then_renamed(lost(Gone::Removed), names.hints(), moved);
         let left = lost_then_renamed(lost(Gone::Left), names.hints(), &[]);
-        self.doubt(removed.into_iter().chain(left));
-    }
-
-    /// A rename may be read after one that led on from its end. What the destination moved then is what was there before, so where
-    /// that led is doubtful. Returns those of such paths that this part does not look at by itself.
-    pub(super) async fn doubt_overtaken(&self, names: &Names) -> Result<BTreeSet<RelPath>, Stop> {
-        let remembered = names.lately().hints();
-        let (routes, later) = (Routes::of(names.hints()), Routes::of(&remembered));
-        let mut doubtful = BTreeSet::new();
-        for hint in names.hints() {
-            for end in moves::targets(hint) {
-                let on = led_on(&end, &remembered, &later).filter(|path| !path.is_root());
-                let on: Vec<RelPath> = on.collect();
-                if on.is_empty() {
-                    continue;
-                }
-                let may_be_at = std::iter::once(end.clone()).chain(routes.forward(&end));
-                let arrived = self.source_has_one(may_be_at).await?;
-                doubtful.extend(if arrived { self.like_what_stayed(&hint.from, on).await? } else { on });
-            }
+        let missed: BTreeSet<RelPath> = lost(Gone::Left).cloned().collect();
+        let filled = moved.iter().flat_map(|step| filled_by(step, &missed));
+        let doubtful: Vec<RelPath> = removed.into_iter().chain(left).chain(filled).collect();
+        if !doubtful.is_empty() {
+            let mut fresh = lock(&self.fresh);
+            *fresh = Arc::new(fresh.iter().cloned().chain(doubtful).collect());
         }
-        self.doubt(doubtful.iter().cloned());
-        doubtful.retain(|path| !names.is_below_deep(path));
-        Ok(doubtful)
-    }
-
-    fn doubt(&self, paths: impl IntoIterator<Item = RelPath>) {
-        let mut fresh = lock(&self.fresh);
-        *fresh = Arc::new(fresh.iter().cloned().chain(paths).collect());
-    }
-
-    async fn source_has_one(&self, paths: impl IntoIterator<Item = RelPath>) -> Result<bool, Stop> {
-        for path in paths {
-            match self.look(&self.source, &path).await {
-                Ok(None) => {}
-                Ok(Some(_)) => return Ok(true),
-                Err(error) => self.owe_error(&path, error, None).await?,
-            }
-        }
-        Ok(false)
-    }
-
-    /// Those where the source shows what the destination still shows at `from`, though a line says that it was renamed. Where the
-    /// source shows it at `from` as well, that is new, and nothing tells any more what was renamed.
-    async fn like_what_stayed(&self, from: &RelPath, paths: Vec<RelPath>) -> Result<Vec<RelPath>, Stop> {
-        match self.look(&self.destination, from).await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(Vec::new()),
-            Err(error) => return self.owe_error(from, error, None).await.map(|()| paths),
-        }
-        let mut like = Vec::new();
-        for path in paths {
-            match self.is_like(from, &path).await {
-                Ok(true) => like.push(path),
-                Ok(false) => {}
-                Err(error) => {
-                    self.owe_error(&path, error, None).await?;
-                    like.push(path);
-                }
-            }
-        }
-        Ok(like)
-    }
-
-    async fn is_like(&self, from: &RelPath, path: &RelPath) -> Result<bool, StoreError> {
-        let sides = Sides { source: &*self.source, destination: &*self.destination };
-        Ok(self.again(|| sides.look_alike(from, from)).await? || self.again(|| sides.look_alike(path, from)).await?)
     }
 }
 
@@ -99,21 +38,19 @@ fn lost_then_renamed<'a>(
     let routes = Routes::of(hints);
     let mut doubtful = Vec::new();
     for lost in lost {
+        let below = hints.range(Hint::first_from(lost)..).map(|hint| &hint.from);
+        let from = std::iter::once(lost).chain(below.take_while(|from| from.is_within(lost)));
         let again = moved.iter().filter(|step| step.from.is_within(lost) || lost.is_within(&step.from));
         let again: Vec<&RelPath> = again.map(|step| &step.to).collect();
-        let to = led_on(lost, hints, &routes);
+        let to = from.flat_map(|from| routes.forward(from));
         doubtful.extend(to.filter(|to| !again.iter().any(|again| to.is_within(again))));
     }
     doubtful
 }
 
-/// Where renames led on from a path, or from below it.
-fn led_on<'a>(
-    path: &'a RelPath,
-    hints: &'a BTreeSet<Hint>,
-    routes: &'a Routes,
-) -> impl Iterator<Item = RelPath> + use<'a> {
-    let below = hints.range(Hint::first_from(path)..).map(|hint| &hint.from);
-    let from = std::iter::once(path).chain(below.take_while(|from| from.is_within(path)));
-    from.flat_map(|from| routes.forward(from))
+/// Where the destination never had what the source has, a move may have brought something else of its size and time.
+fn filled_by<'a>(step: &'a Move, missed: &'a BTreeSet<RelPath>) -> impl Iterator<Item = RelPath> + use<'a> {
+    let below = missed.range(step.to.clone()..).take_while(|path| path.is_within(&step.to));
+    let at = step.to.ancestors().any(|at| missed.contains(&at)).then_some(&step.to);
+    below.chain(at).cloned()
 }

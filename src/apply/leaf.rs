@@ -260,12 +260,12 @@ impl Shared {
         if !place.below_rename {
             return false;
         }
-        let (name, unit) = (place.path.name(), self.time_unit());
-        let mut twins = lock(&place.renamed.twins);
+        let (path, unit) = (&place.path, self.time_unit());
+        let mut twins = lock(&self.twins);
         if place.renamed.doubtful.load(Ordering::SeqCst) {
-            return pair.source.as_ref().is_some_and(|source| twins.has_twin(name, source, unit));
+            return pair.source.as_ref().is_some_and(|source| twins.has_twin(path.name(), source, unit));
         }
-        twins.see(name, pair.source.as_ref(), pair.destination.as_ref(), unit);
+        twins.see(path, pair.source.as_ref(), pair.destination.as_ref(), unit);
         false
     }
 
@@ -285,9 +285,10 @@ impl Shared {
 }
 
 /// True where a rename ended and the destination moved nothing: what it holds was there before, and if it has the size and the time
-/// of what the rename brought that may be chance.
+/// of what the rename brought that may be chance. It is compared on the first look.
 fn came_unmoved(place: &Place) -> bool {
-    place.below_rename && !place.renamed.is_moved(&place.path)
+    let first = !place.renamed.doubtful.load(Ordering::SeqCst);
+    first && place.below_rename && !place.renamed.is_moved(&place.path)
 }
 
 /// What stands in the way of one path, or of the run.

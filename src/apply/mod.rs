@@ -197,6 +197,10 @@ struct Shared {
     fresh: Mutex<Arc<HashSet<RelPath>>>,
     /// Files that this run has put on the watch list as fresh, which they stay whatever else is found about them.
     copied_fresh: Mutex<HashSet<RelPath>>,
+    /// What was seen below renamed names, in all parts.
+    twins: Mutex<Twins>,
+    /// Where renames of the parts before lead from and to.
+    ends_before: Mutex<Spool<RelPath>>,
     /// The identity of the source root when the run began.
     root: OnceCell<String>,
     /// Set while what was put off is done.
@@ -250,6 +254,8 @@ impl Run {
                 ends: Mutex::default(),
                 fresh: Mutex::default(),
                 copied_fresh: Mutex::default(),
+                twins: Mutex::default(),
+                ends_before: Mutex::default(),
                 root: OnceCell::new(),
                 finishing: AtomicBool::new(false),
             }),
@@ -280,19 +286,17 @@ impl Run {
         names.follow_written(|path| routes.forward(path));
         *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
         let renamed = Arc::new(Renamed::of(&names));
-        *lock(&shared.ends) = Arc::new(renamed.ends.clone());
+        shared.note_renames(&names, &renamed)?;
         *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &routes));
         self.adopt_aside(&names).await;
         if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
-            lock(&renamed.twins).doubt_all(); // nobody knows what the run before moved where
+            lock(&shared.twins).doubt_all(); // nobody knows what the run before moved where
         }
         names.owed().iter().filter(|path| !path.is_root()).for_each(|path| shared.leave(path));
         let moved = self.do_moves(&names).await;
         renamed.moved.get_or_init(|| moved.iter().map(|step| step.to.clone()).collect());
         shared.doubt_removed(&names, &moved);
-        let overtaken = shared.doubt_overtaken(&names).await?;
         shared.clone().walk(&names, &renamed).await?;
-        shared.clone().walk_doubtful(&overtaken, &renamed).await?;
         // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
         lock(&shared.carried).retain(|path| given.contains(path));
         self.check_twins(&renamed).await?;
@@ -306,6 +310,7 @@ impl Run {
     /// As for [`Run::part`]; with [`Stop::Deletes`] nothing has been removed.
     pub async fn finish(self) -> Result<Report, Stop> {
         let shared = self.shared;
+        shared.clone().check_twins_of_all().await?;
         shared.finishing.store(true, Ordering::SeqCst);
         shared.clone().finish().await?;
         Ok(shared.tally.report())
@@ -354,9 +359,9 @@ impl Run {
         }
         let aside: Vec<moves::Aside> = lock(&shared.aside).clone();
         for aside in &aside {
-            shared.see_twins(&aside.path, b"", renamed).await;
+            shared.see_twins(&aside.path).await;
         }
-        if lock(&renamed.twins).any() { shared.clone().walk_renamed(renamed).await } else { Ok(()) }
+        if lock(&shared.twins).any() { shared.clone().walk_renamed(renamed).await } else { Ok(()) }
     }
 }
 
@@ -366,10 +371,9 @@ fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
     paths.iter().cloned().chain(further).collect()
 }
 
-/// The ends of a part's renames, and the files seen below them.
+/// The ends of a part's renames, and what is known of them.
 struct Renamed {
     ends: BTreeSet<RelPath>,
-    twins: Mutex<Twins>,
     /// What is settled when no file is doubtful any more.
     postponed: Mutex<Spool<(RelPath, Option<Line>)>>,
     /// Set for the second look, in which a file with a twin is compared byte by byte.
@@ -381,8 +385,11 @@ struct Renamed {
 impl Renamed {
     fn of(names: &Names) -> Self {
         let ends = names.hints().iter().flat_map(|hint| [hint.from.clone(), hint.to.clone()]).collect();
-        let twins = Mutex::new(Twins::among(names.hints()));
-        Self { ends, twins, postponed: Mutex::default(), doubtful: AtomicBool::new(false), moved: OnceLock::new() }
+        Self::at(ends)
+    }
+
+    fn at(ends: BTreeSet<RelPath>) -> Self {
+        Self { ends, postponed: Mutex::default(), doubtful: AtomicBool::new(false), moved: OnceLock::new() }
     }
 
     /// True if what the destination has here came with a move of this part.
@@ -390,20 +397,40 @@ impl Renamed {
         let Some(moved) = self.moved.get().filter(|moved| !moved.is_empty()) else { return false };
         path.ancestors().any(|at| moved.contains(&at))
     }
-}
 
-/// Those that lie below no other.
-fn topmost(paths: &BTreeSet<RelPath>) -> Vec<RelPath> {
-    let mut topmost: Vec<RelPath> = Vec::new();
-    for path in paths {
-        if topmost.last().is_none_or(|top| !path.is_within(top)) {
-            topmost.push(path.clone());
+    /// Ends that lie below no other.
+    fn topmost(&self) -> Vec<RelPath> {
+        let mut topmost: Vec<RelPath> = Vec::new();
+        for end in &self.ends {
+            if topmost.last().is_none_or(|top| !end.is_within(top)) {
+                topmost.push(end.clone());
+            }
         }
+        topmost
     }
-    topmost
 }
 
 impl Shared {
+    fn note_renames(&self, names: &Names, renamed: &Renamed) -> Result<(), Stop> {
+        lock(&self.twins).rename(names.hints());
+        let before = std::mem::replace(&mut *lock(&self.ends), Arc::new(renamed.ends.clone()));
+        let mut ends_before = lock(&self.ends_before);
+        Ok(before.iter().try_for_each(|end| ends_before.push(end.clone()))?)
+    }
+
+    /// A part may have trusted what a later one shows to have a twin.
+    async fn check_twins_of_all(self: Arc<Self>) -> Result<(), Stop> {
+        let mut ends: BTreeSet<RelPath> = lock(&self.ends_before).drain()?.collect::<Result<_, _>>()?;
+        if ends.is_empty() || !self.acts() || !lock(&self.twins).any() {
+            return Ok(());
+        }
+        ends.extend(lock(&self.ends).iter().cloned());
+        *lock(&self.ends) = Arc::new(ends.clone());
+        let renamed = Arc::new(Renamed::at(ends));
+        self.clone().walk_renamed(&renamed).await?;
+        self.settle_postponed(&renamed).await
+    }
+
     fn tell(&self, path: &RelPath, did: Did, why: Option<&Line>) {
         self.notebook.event(&Event { path, did, why });
     }

@@ -2,7 +2,7 @@
 //! a file (`leaf.rs`), puts off what comes last (`finish.rs`).
 
 use super::leaf::Leaf;
-use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock, topmost};
+use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock};
 use crate::names::{Line, Names, Node};
 use crate::report::{Did, add};
 use crate::settle::{self, Action};
@@ -112,26 +112,12 @@ impl Shared {
     /// Settles everything at and below the ends of renames once more.
     pub(super) async fn walk_renamed(self: Arc<Self>, renamed: &Arc<Renamed>) -> Result<(), Stop> {
         renamed.doubtful.store(true, Ordering::SeqCst);
-        let place = Place { below_rename: true, went: true, ..Place::root(renamed) };
-        self.walk_below(&renamed.ends, &place).await
-    }
-
-    /// Settles what is at and below some paths, and removes nothing there: no line of this part says that anything went.
-    pub(super) async fn walk_doubtful(
-        self: Arc<Self>,
-        paths: &BTreeSet<RelPath>,
-        renamed: &Arc<Renamed>,
-    ) -> Result<(), Stop> {
-        self.walk_below(paths, &Place::root(renamed)).await
-    }
-
-    /// `place`: what is known of each path.
-    async fn walk_below(self: Arc<Self>, paths: &BTreeSet<RelPath>, place: &Place) -> Result<(), Stop> {
         let crew = Crew::of(&self.files);
-        for path in topmost(paths) {
+        for path in renamed.topmost() {
             let Some(pair) = self.look_at_both(&path).await? else { continue };
             self.touched(&path);
-            crew.spawn(self.clone().deep(Place { path, ..place.clone() }, pair)).await?;
+            let place = Place { path, below_rename: true, went: true, ..Place::root(renamed) };
+            crew.spawn(self.clone().deep(place, pair)).await?;
         }
         crew.done().await.map(drop)
     }
@@ -150,7 +136,7 @@ impl Shared {
     pub(super) async fn postpone(&self, place: &Place, clear: bool) -> Result<bool, Stop> {
         if place.below_rename {
             if clear && !place.renamed.doubtful.load(Ordering::SeqCst) {
-                self.see_twins(&place.path, place.path.name(), &place.renamed).await;
+                self.see_twins(&place.path).await;
             }
             lock(&place.renamed.postponed).push((place.path.clone(), place.line().cloned()))?;
         }
@@ -630,29 +616,31 @@ impl Shared {
     pub(super) async fn see_lost_twins(&self, place: &Place) {
         let Place { path, renamed, .. } = place;
         if place.below_rename {
-            return self.see_twins(path, path.name(), renamed).await;
+            return self.see_twins(path).await;
         }
         for end in renamed.ends.range(path.clone()..).take_while(|end| end.is_within(path)) {
-            self.see_twins(end, end.name(), renamed).await;
+            self.see_twins(end).await;
         }
     }
 
     /// Counts the files below a path of the destination among those that could be twins.
-    pub(super) async fn see_twins(&self, path: &RelPath, name: &[u8], renamed: &Renamed) {
+    pub(super) async fn see_twins(&self, path: &RelPath) {
         let unit = self.time_unit();
         let mut ahead = vec![path.clone()];
         if let Ok(Some(meta)) = self.look(&self.destination, path).await
             && is_file(&meta)
         {
-            lock(&renamed.twins).see(name, None, Some(&meta), unit);
+            lock(&self.twins).see(path, None, Some(&meta), unit);
             return;
         }
         while let Some(dir) = ahead.pop() {
             let mut listing = self.destination.list(&dir);
             while let Ok(Some(Listed::Entry(entry))) = listing.try_next().await {
-                match dir.join(&entry.name) {
-                    Ok(path) if entry.meta.is_dir() => ahead.push(path),
-                    _ => lock(&renamed.twins).see(&entry.name, None, Some(&entry.meta), unit),
+                let Ok(path) = dir.join(&entry.name) else { continue };
+                if entry.meta.is_dir() {
+                    ahead.push(path);
+                } else {
+                    lock(&self.twins).see(&path, None, Some(&entry.meta), unit);
                 }
             }
         }

@@ -12,8 +12,8 @@ pub enum Deed {
     Append(RelPath),
     /// Other bytes of the same size within the same tick of the clock.
     Again(RelPath),
-    /// Two files of one size and time and different bytes. Their lines are not late: a twin that the destination never held
-    /// and a rename puts in the place of the other cannot be told from it (docs/semantics.md, what is not promised).
+    /// Two files of one size and time and different bytes. From then on lines are not windows late: that a twin came in the place
+    /// of the other is seen only where what says so is read together (docs/semantics.md, what is not promised).
     Twins(RelPath, RelPath),
     Mkdir(RelPath),
     /// With everything below.
@@ -32,7 +32,7 @@ pub enum Deed {
     /// It closes: new content, no line.
     Close(RelPath),
     Symlink(RelPath, RelPath),
-    /// A second name of a file: the same bytes and time.
+    /// A second name of a file: the same bytes and time. Of twins there are none.
     Hardlink(RelPath, RelPath),
     /// Renamed to somewhere outside the root, or from there.
     Out(RelPath),
@@ -53,7 +53,7 @@ pub enum Deed {
 #[derive(Debug, Clone)]
 pub struct Step {
     pub deed: Deed,
-    /// In which window from now its lines are read.
+    /// In which window from now its lines are read, unless there are twins.
     pub late: usize,
     /// They are read in the next one, too.
     pub doubled: bool,
@@ -65,9 +65,20 @@ pub struct Step {
     pub cut: Option<Cut>,
 }
 
+/// In which order the lines of a window are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Order {
+    #[default]
+    LastFirst,
+    AsWritten,
+    /// In another one for each number.
+    Shuffled(u8),
+}
+
 /// How a window is applied.
 #[derive(Debug, Clone, Default)]
 pub struct Cut {
+    pub order: Order,
     /// Each line is settled before the next is read.
     pub parts: bool,
     /// The first try ends at this call.
@@ -151,7 +162,13 @@ pub fn any_deed() -> impl Strategy<Value = Deed> {
 
 fn any_cut() -> impl Strategy<Value = Cut> {
     let call = || prop::option::weighted(0.15, 0..60_usize);
-    (prop::bool::weighted(0.2), call(), call()).prop_map(|(parts, crash, fault)| Cut { parts, crash, fault })
+    let order = prop_oneof![1 => Just(Order::LastFirst), 1 => Just(Order::AsWritten), 1 => any::<u8>().prop_map(Order::Shuffled)];
+    (order, prop::bool::weighted(0.2), call(), call()).prop_map(|(order, parts, crash, fault)| Cut {
+        order,
+        parts,
+        crash,
+        fault,
+    })
 }
 
 pub fn any_step() -> impl Strategy<Value = Step> {

@@ -92,3 +92,19 @@ fn an_archive_that_is_filled_by_renames_is_not_read_again() {
     assert_eq!(few.0, many.0);
     assert!(many.1 - few.1 < 60, "looks: {few:?}, {many:?}");
 }
+
+#[test]
+fn rotations_and_swaps_window_after_window_read_nothing() {
+    let read = wait(async {
+        let mut bench = Bench::new(HDFS, &before()).await;
+        bench.step(Step { cut: Some(Cut::default()), ..Step::plain(Deed::Mkdir(path("f"))) }).await?;
+        bench.reset_calls();
+        for _ in 0..4 {
+            bench.step(Step::plain(Deed::Swap(path("d"), path("e")))).await?;
+            bench.step(Step::plain(Deed::Rotate(path("a"), path("b"), path("c")))).await?;
+            bench.apply(false, &Cut::default()).await?;
+        }
+        Ok::<_, String>(bench.reads())
+    });
+    assert_eq!(read, Ok(0));
+}

@@ -196,7 +196,7 @@ impl Bench {
 
     /// Applies a window: all that can be read now.
     pub async fn apply(&mut self, last: bool, cut: &Cut) -> Result<(), String> {
-        let lines = lock(&self.source).window(last);
+        let lines = lock(&self.source).window(last, cut.order);
         let began = source::now();
         let crashed = cut.crash.is_some() && self.run(&lines, cut, None).await.is_err();
         let calm = Cut { crash: None, ..cut.clone() };
@@ -299,12 +299,15 @@ impl Bench {
     fn check_end(&self) -> Result<(), String> {
         let calls = self.destination.calls();
         let changed = Calls { put: calls.put, mkdir: calls.mkdir, rename: calls.rename, ..Calls::default() };
-        let removed = calls.remove + calls.remove_tree + calls.put_link;
-        if changed != Calls::default() || removed > 0 {
+        let others = calls.remove + calls.remove_tree + calls.put_link + calls.set_attrs;
+        if changed != Calls::default() || others > 0 {
             return Err(format!("a pass over nothing new did something: {calls:?}"));
         }
         if !self.ledger.owed.is_empty() {
             return Err(format!("owed: {:?}", self.ledger.owed));
+        }
+        if !self.ledger.watched.is_empty() {
+            return Err(format!("watched: {:?}", self.ledger.watched));
         }
         let (source, destination) = (tree(&self.memory, self), tree(&self.destination, self));
         if source == destination { Ok(()) } else { Err(difference(&source, &destination)) }

@@ -1,7 +1,7 @@
 //! What others do, and what syncd would be without a part of its idea, as small as it can be: each has to fail on a share of the
 //! histories on which syncd does not, or these histories prove nothing. And names as the design has them, as small, which may not.
 
-use crate::deed::{Deed, Kind, Step};
+use crate::deed::{Deed, Kind, Order, Step};
 use crate::source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use syncd::store::mem::Memory;
@@ -38,11 +38,11 @@ pub fn ends_equal(rival: Rival, before: &[Deed], steps: &[Step]) -> bool {
     for step in steps {
         source.act(step);
         if step.cut.is_some() {
-            apply(rival, source.window(false), &snapshot(&source.store), &mut destination);
+            apply(rival, source.window(false, Order::AsWritten), &snapshot(&source.store), &mut destination);
         }
     }
     for _ in 0..2 {
-        apply(rival, source.window(true), &snapshot(&source.store), &mut destination);
+        apply(rival, source.window(true, Order::AsWritten), &snapshot(&source.store), &mut destination);
     }
     destination == snapshot(&source.store)
 }
@@ -52,15 +52,11 @@ fn snapshot(store: &Memory) -> Tree {
     all.map(|(path, (meta, bytes))| (path, (!meta.is_dir()).then(|| bytes.to_vec()))).collect()
 }
 
-/// Lines come last first, as the program gets them; who needs order turns them round.
-fn apply(rival: Rival, mut lines: Vec<Change>, source: &Tree, destination: &mut Tree) {
+/// Lines come as they were written, which only some need.
+fn apply(rival: Rival, lines: Vec<Change>, source: &Tree, destination: &mut Tree) {
     match rival {
-        Rival::ByTheBook => {
-            lines.reverse();
-            lines.iter().for_each(|line| by_the_book(line, source, destination));
-        }
+        Rival::ByTheBook => lines.iter().for_each(|line| by_the_book(line, source, destination)),
         Rival::TrustedMoves => {
-            lines.reverse();
             lines.iter().filter(|line| line.op == Op::Rename).for_each(|line| by_the_book(line, source, destination));
             let named = lines.iter().flat_map(|line| [Some(line.path.clone()), line.to.clone()]).flatten();
             named.for_each(|path| settle(&path, false, source, destination));

@@ -1,6 +1,6 @@
 //! The reference source: what each deed does at a cluster, a file system or a bucket, and the lines that it leaves.
 
-use crate::deed::{Deed, Kind, Step};
+use crate::deed::{Deed, Kind, Order, Step};
 use crate::world::line;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -30,6 +30,9 @@ pub struct Source {
     lines: Vec<(usize, Change)>,
     window: usize,
     written: u64,
+    /// When a file was written that another one, or another content, has the size and time of.
+    twin_times: BTreeSet<Time>,
+    has_twins: bool,
 }
 
 impl Source {
@@ -37,7 +40,8 @@ impl Source {
         let store = if kind == Kind::Flat { Memory::flat() } else { Memory::tree() };
         NOW.set(0);
         let open = BTreeSet::new();
-        Self { store, kind, clock: 0, bytes: 0, open, lines: Vec::new(), window: 0, written: 0 }
+        let (lines, twin_times) = (Vec::new(), BTreeSet::new());
+        Self { store, kind, clock: 0, bytes: 0, open, lines, window: 0, written: 0, twin_times, has_twins: false }
     }
 
     /// Does one deed, and logs it, unless the source refuses.
@@ -172,14 +176,16 @@ impl Source {
         let len = self.bytes_of(path).len();
         if this_tick && self.is_file(path) && self.may_be_written(path) && len > 0 {
             let content = self.content(len.min(8));
+            self.twin_times.insert(Time(self.clock));
             self.put(step, path, [vec![0; len.saturating_sub(8)], content].concat());
         }
     }
 
     fn twins(&mut self, step: &Step, one: &RelPath, other: &RelPath) {
-        let soon = Step { late: 0, ..step.clone() };
-        self.write(&soon, one, 1);
-        self.write(&soon, other, 1);
+        self.twin_times.insert(Time(self.clock));
+        self.has_twins = true;
+        self.write(step, one, 1);
+        self.write(step, other, 1);
     }
 
     fn mkdir(&mut self, step: &Step, path: &RelPath) {
@@ -319,6 +325,9 @@ impl Source {
         let may = self.kind == Kind::Posix && self.may_be_made(to) && self.kind_of(to).is_none();
         if may && self.is_file(from) {
             let time = self.store.peek(from).and_then(|meta| meta.mtime).expect("memory keeps times");
+            if self.twin_times.contains(&time) {
+                return; // a link in the place of its twin cannot be told from it (docs/semantics.md, what is not promised)
+            }
             self.make_parents(step, to);
             self.store.set_clock(time);
             self.store.write(to, self.bytes_of(from));
@@ -380,9 +389,10 @@ impl Source {
         let time = Time(self.clock).0 / 1_000 + step.skew_hours * 3_600_000_000;
         let time = chrono::DateTime::from_timestamp_micros(time).expect("a time of our days");
         let change = Change { into, time, offset: self.written, ..line(op, path, to) };
-        self.lines.push((self.window + step.late, change.clone()));
+        let late = if self.has_twins { 0 } else { step.late };
+        self.lines.push((self.window + late, change.clone()));
         if step.doubled {
-            self.lines.push((self.window + step.late + 1, change));
+            self.lines.push((self.window + late + 1, change));
         }
     }
 
@@ -391,13 +401,27 @@ impl Source {
         self.lines.clear();
     }
 
-    /// What is read now, in no order that would help anybody: last first.
-    pub fn window(&mut self, last: bool) -> Vec<Change> {
+    /// What is read now.
+    pub fn window(&mut self, last: bool, order: Order) -> Vec<Change> {
         let now = self.window;
         self.window += 1;
         let (due, rest) = std::mem::take(&mut self.lines).into_iter().partition(|(at, _)| last || *at <= now);
         self.lines = rest;
         let due: Vec<(usize, Change)> = due;
-        due.into_iter().rev().map(|(_, change)| change).collect()
+        let mut due: Vec<Change> = due.into_iter().map(|(_, change)| change).collect();
+        match order {
+            Order::LastFirst => due.reverse(),
+            Order::AsWritten => {}
+            Order::Shuffled(seed) => due.sort_by_cached_key(|change| shuffled(seed, change.offset)),
+        }
+        due
     }
+}
+
+/// A number that has nothing to do with the order of lines.
+fn shuffled(seed: u8, line: u64) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (seed, line).hash(&mut hasher);
+    hasher.finish()
 }
