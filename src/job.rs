@@ -6,7 +6,7 @@ use crate::changelog::{self, Applied, ChangelogError, Manifest};
 use crate::checkpoint::{Key, Owed, Set, State, StateError, Watched, set, unset};
 use crate::clock::store_time;
 use crate::losses::{Findings, Gathered, Ledger, Losses, Sightings, Suspect};
-use crate::names::{Gone, Lately, Line, Names};
+use crate::names::{Gone, Lately, Line, Names, Written};
 use crate::publish::Publish;
 use crate::report::{Did, Event, Report, time};
 use crate::settle::DirTime;
@@ -16,7 +16,7 @@ use crate::tail::Position;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use syncd_parsers::{Change, Op, RelPath};
 use tracing::{debug, warn};
@@ -452,7 +452,7 @@ impl Job {
         for item in self.state.watched() {
             let (path, state) = item?;
             if watched_all || is_due(state.since, state.tried, now, RETRY_WATCHED_MAX) {
-                before.watched.insert(path);
+                before.watched.insert(path, state.reason);
             }
         }
         Ok(before)
@@ -761,7 +761,7 @@ struct Notes {
 #[derive(Default)]
 struct Before {
     owed: HashSet<RelPath>,
-    watched: HashSet<RelPath>,
+    watched: HashMap<RelPath, Watch>,
     /// What this run owes: nothing is known of what is below it.
     owed_now: HashSet<RelPath>,
     /// See [`Names::of_keys`].
@@ -795,9 +795,9 @@ impl Before {
         let mut names = if self.of_keys { Names::of_keys() } else { Names::default() };
         self.owed.iter().for_each(|path| {
             names.add_deep(path);
-            names.add_written(path); // whether it is open may not have been asked yet
+            names.add_written(path, Written::Said); // whether it is open may not have been asked yet
         });
-        self.watched.iter().for_each(|path| names.add_written(path));
+        self.watched.iter().for_each(|(path, watch)| names.add_written(path, watch.written()));
         names
     }
 }
@@ -814,7 +814,7 @@ impl Notes {
     fn clear_settled(&self) -> Result<(), StateError> {
         let before = std::mem::take(&mut *self.before());
         before.owed.iter().try_for_each(|path| self.state.not_owed(path))?;
-        let looked_at = before.watched.iter().filter(|path| before.was_looked_at(path));
+        let looked_at = before.watched.keys().filter(|path| before.was_looked_at(path));
         looked_at.into_iter().try_for_each(|path| self.state.not_watched(path))
     }
 

@@ -23,36 +23,45 @@ const SAMPLE_DIRS_MAX: usize = 8;
 /// How many (size, time) pairs are remembered below renamed names; beyond it every file there counts as having a twin.
 const TWINS_MAX: usize = 4_000_000;
 
-/// The renames of a window as roads between paths, in both directions, without order.
+/// Renames as roads between paths, in both directions, the newest first.
 #[derive(Debug, Default)]
 pub struct Routes {
-    forward: BTreeMap<RelPath, BTreeSet<RelPath>>,
-    backward: BTreeMap<RelPath, BTreeSet<RelPath>>,
+    forward: Roads,
+    backward: Roads,
 }
 
+type Roads = BTreeMap<RelPath, Vec<RelPath>>;
+
 impl Routes {
+    /// Of renames that are given newest first, where that is known.
     #[must_use]
-    pub fn of(hints: &BTreeSet<Hint>) -> Self {
+    pub fn of<'a>(hints: impl IntoIterator<Item = &'a Hint>) -> Self {
         let mut routes = Self::default();
         for hint in hints {
             for to in targets(hint) {
-                routes.forward.entry(hint.from.clone()).or_default().insert(to.clone());
-                routes.backward.entry(to).or_default().insert(hint.from.clone());
+                routes.forward.entry(hint.from.clone()).or_default().push(to.clone());
+                routes.backward.entry(to).or_default().push(hint.from.clone());
             }
         }
         routes
     }
 
-    /// Where the thing at `path` may have gone, nearest first, at most 32; not `path` itself.
+    /// Where the thing at `path` may have gone, nearest first, of those the newest, at most 32; not `path` itself.
     #[must_use]
     pub fn forward(&self, path: &RelPath) -> Vec<RelPath> {
-        follow(&self.forward, path)
+        follow(&self.forward, &self.forward, path)
     }
 
-    /// Where the thing at `path` may have come from, nearest first, at most 32; not `path` itself.
+    /// The same for a thing that is known to have been at `path` before any rename but those of `since`, which are among these.
+    #[must_use]
+    pub fn forward_since(&self, since: &Self, path: &RelPath) -> Vec<RelPath> {
+        follow(&since.forward, &self.forward, path)
+    }
+
+    /// Where the thing at `path` may have come from, as [`Routes::forward`].
     #[must_use]
     pub fn backward(&self, path: &RelPath) -> Vec<RelPath> {
-        follow(&self.backward, path)
+        follow(&self.backward, &self.backward, path)
     }
 
     /// Every path that a rename, or several, may have led to; ancestors first.
@@ -71,13 +80,14 @@ fn targets(hint: &Hint) -> Vec<RelPath> {
     targets
 }
 
-fn follow(roads: &BTreeMap<RelPath, BTreeSet<RelPath>>, start: &RelPath) -> Vec<RelPath> {
+/// `first`: the roads from `start` itself.
+fn follow(first: &Roads, roads: &Roads, start: &RelPath) -> Vec<RelPath> {
     let mut found: Vec<RelPath> = Vec::new();
     let mut next = 0;
-    let mut at = start.clone();
+    let (mut at, mut roads_here) = (start.clone(), first);
     loop {
         for ancestor in at.ancestors() {
-            for to in roads.get(&ancestor).into_iter().flatten() {
+            for to in roads_here.get(&ancestor).into_iter().flatten() {
                 let Some(path) = at.rebase(&ancestor, to) else { continue };
                 if path != *start && !found.contains(&path) {
                     found.push(path);
@@ -88,7 +98,7 @@ fn follow(roads: &BTreeMap<RelPath, BTreeSet<RelPath>>, start: &RelPath) -> Vec<
             }
         }
         match found.get(next) {
-            Some(path) => at = path.clone(),
+            Some(path) => (at, roads_here) = (path.clone(), roads),
             None => return found,
         }
         next += 1;
@@ -536,7 +546,7 @@ mod tests {
 
     fn routes(hints: &[(&str, &str, bool)]) -> Routes {
         let hint = |(from, to, into): &(&str, &str, bool)| Hint { from: path(from), to: path(to), into: *into };
-        Routes::of(&hints.iter().map(hint).collect())
+        Routes::of(&hints.iter().map(hint).collect::<Vec<_>>())
     }
 
     fn file(len: u64, time: i64) -> Meta {

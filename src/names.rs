@@ -36,7 +36,7 @@ pub struct Line {
 const LATELY_MAX: usize = 1_024;
 
 /// A rename line, as a reason to look for a move. Decides nothing.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hint {
     pub from: RelPath,
     pub to: RelPath,
@@ -49,9 +49,20 @@ pub struct Hint {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Node {
     deep: bool,
-    written: bool,
+    written: Written,
     line: Option<Arc<Line>>,
     children: BTreeMap<Box<[u8]>, Node>,
+}
+
+/// Whether content was written at a path, so that the file may be open, or have changed, under another name too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Written {
+    #[default]
+    No,
+    /// And it was seen under this name since, so that only what is renamed from now on takes it elsewhere.
+    Seen,
+    /// A line says so: renames that were read before may have taken it elsewhere already.
+    Said,
 }
 
 impl Hint {
@@ -98,8 +109,11 @@ impl Lately {
     }
 
     pub fn lose(&mut self, path: &RelPath, how: Gone) {
-        let ring = if how == Gone::Removed { &mut self.removed } else { &mut self.left };
-        push(ring, path.clone());
+        if how == Gone::Removed {
+            return push(&mut self.removed, path.clone());
+        }
+        self.left.retain(|known| known != path); // what stays owed is left in each run
+        push(&mut self.left, path.clone());
     }
 
     /// Oldest first.
@@ -158,9 +172,10 @@ impl Names {
             Op::Write | Op::Mkdir | Op::Attr => Reach::Plain,
             Op::Rename | Op::Delete | Op::Rescan => Reach::Deep,
         };
-        self.insert(&change.path, reach, change.op == Op::Write, Some(line.clone()));
+        let written = if change.op == Op::Write { Written::Said } else { Written::No };
+        self.insert(&change.path, reach, written, Some(line.clone()));
         if let Some(to) = &change.to {
-            self.insert(to, Reach::Deep, false, Some(line));
+            self.insert(to, Reach::Deep, Written::No, Some(line));
             self.hints.extend(Hint::of(change));
         }
     }
@@ -168,12 +183,12 @@ impl Names {
     /// Names a path that no line of this window gave: what is owed from before.
     pub fn add_deep(&mut self, path: &RelPath) {
         self.owed.insert(path.clone());
-        self.insert(path, Reach::Deep, false, None);
+        self.insert(path, Reach::Deep, Written::No, None);
     }
 
     /// Names a file whose content may change, or has changed, without a further line.
-    pub fn add_written(&mut self, path: &RelPath) {
-        self.insert(path, Reach::Plain, true, None);
+    pub fn add_written(&mut self, path: &RelPath, written: Written) {
+        self.insert(path, Reach::Plain, written, None);
     }
 
     /// Takes along what was read and done before. It names nothing.
@@ -192,22 +207,40 @@ impl Names {
         &self.lately
     }
 
-    /// [`Names::hints`], and those that were read before.
+    /// [`Names::hints`], and those that were read before, newest first, each once.
     #[must_use]
-    pub fn known_hints(&self) -> BTreeSet<Hint> {
-        self.hints.iter().chain(&self.lately.hints).cloned().collect()
+    pub fn known_hints(&self) -> Vec<&Hint> {
+        let mut seen: HashSet<&Hint> = self.hints.iter().collect();
+        let before = self.lately.hints.iter().rev().filter(|hint| seen.insert(hint)).collect::<Vec<_>>();
+        self.hints.iter().chain(before).collect()
     }
 
     /// Gives each path in `written` its other names too: a file that was being written when it, or a directory
-    /// above it, was renamed is still being written under the new name, and no line will say so.
-    pub fn follow_written(&mut self, others: impl Fn(&RelPath) -> Vec<RelPath>) {
-        let mut followed = Vec::new();
+    /// above it, was renamed is still being written under the new name, and no line will say so. Returns these names, each with
+    /// the path.
+    pub fn follow_written(
+        &mut self,
+        others: impl Fn(&RelPath, Written) -> Vec<RelPath>,
+    ) -> BTreeSet<(RelPath, RelPath)> {
+        let mut names = BTreeSet::new();
         self.root.visit(&RelPath::root(), &mut |path, node| {
-            if node.written {
-                followed.extend(others(path));
+            if node.is_written() {
+                names.extend(others(path, node.written).into_iter().map(|name| (name, path.clone())));
             }
         });
-        followed.iter().for_each(|path| self.add_written(path));
+        names.iter().for_each(|(name, _)| self.add_written(name, Written::Seen));
+        names
+    }
+
+    #[must_use]
+    pub fn written(&self) -> BTreeMap<RelPath, Written> {
+        let mut written = BTreeMap::new();
+        self.root.visit(&RelPath::root(), &mut |path, node| {
+            if node.is_written() {
+                written.insert(path.clone(), node.written);
+            }
+        });
+        written
     }
 
     #[must_use]
@@ -232,7 +265,7 @@ impl Names {
         self.root == Node::default()
     }
 
-    fn insert(&mut self, path: &RelPath, reach: Reach, written: bool, line: Option<Arc<Line>>) {
+    fn insert(&mut self, path: &RelPath, reach: Reach, written: Written, line: Option<Arc<Line>>) {
         if is_reserved(path) {
             return;
         }
@@ -268,7 +301,7 @@ fn is_reserved(path: &RelPath) -> bool {
 
 struct Mark {
     reach: Reach,
-    written: bool,
+    written: Written,
     line: Option<Arc<Line>>,
     each_key: bool,
 }
@@ -282,13 +315,13 @@ impl Node {
     /// True unless this is here only for what is named below it.
     #[must_use]
     pub fn is_named(&self) -> bool {
-        self.deep || self.written || self.line.is_some()
+        self.deep || self.is_written() || self.line.is_some()
     }
 
     /// A line said that content was written here: size and time may still be those from before.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.written
+        self.written != Written::No
     }
 
     /// The last line that named this very path.
@@ -322,7 +355,7 @@ impl Node {
     fn insert<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>, mark: &Mark) -> isize {
         let (mut node, mut added) = (self, 0);
         for name in names {
-            if node.deep && !(mark.written || mark.each_key) {
+            if node.deep && mark.written == Written::No && !mark.each_key {
                 return added; // part of the deep name; `written` is the one thing that it does not say
             }
             node = match node.children.entry(name.into()) {
@@ -337,7 +370,7 @@ impl Node {
     }
 
     fn mark(&mut self, mark: &Mark) -> isize {
-        self.written |= mark.written;
+        self.written = self.written.max(mark.written);
         if mark.line > self.line {
             self.line.clone_from(&mark.line);
         }
@@ -357,14 +390,13 @@ impl Node {
     fn keep_written(&mut self) {
         let mut written = Vec::new();
         self.visit(&RelPath::root(), &mut |path, node| {
-            if node.written && !path.is_root() {
-                written.push(path.clone());
+            if node.is_written() && !path.is_root() {
+                written.push((path.clone(), node.written));
             }
         });
         drop(std::mem::take(&mut self.children));
-        let mark = Mark { reach: Reach::Plain, written: true, line: None, each_key: false };
-        for path in &written {
-            self.insert(path.components(), &mark);
+        for (path, written) in written {
+            self.insert(path.components(), &Mark { reach: Reach::Plain, written, line: None, each_key: false });
         }
     }
 
@@ -399,7 +431,7 @@ impl std::fmt::Display for Names {
         self.root.visit(&RelPath::root(), &mut |path, node| {
             if node.is_named() {
                 let reach = if node.deep { "deep" } else { "plain" };
-                lines.push(format!("{reach} {path}{}", if node.written { " written" } else { "" }));
+                lines.push(format!("{reach} {path}{}", if node.is_written() { " written" } else { "" }));
             }
         });
         for Hint { from, to, into } in &self.hints {
@@ -521,8 +553,8 @@ mod tests {
         let mut names = names("write a/x");
         names.remember(lately);
         assert_eq!(names.hints().len(), 0);
-        let routes = crate::moves::Routes::of(&names.known_hints());
-        names.follow_written(|path| routes.forward(path));
+        let routes = crate::moves::Routes::of(names.known_hints());
+        names.follow_written(|path, _| routes.forward(path));
         assert_eq!(names.to_string(), "plain a/x written\nplain b/x written");
     }
 
@@ -541,7 +573,7 @@ mod tests {
     fn a_written_file_is_followed_through_renames_above_it() {
         let mut names = names("write a/x\nrename a b\nrename b c/d");
         let routes = crate::moves::Routes::of(names.hints());
-        names.follow_written(|path| routes.forward(path));
+        names.follow_written(|path, _| routes.forward(path));
         let text = names.to_string();
         assert!(text.contains("plain b/x written") && text.contains("plain c/d/x written"), "{text}");
     }

@@ -565,6 +565,28 @@ async fn a_job_remembers_renames_for_an_append_that_is_read_in_a_later_window() 
 }
 
 #[tokio::test]
+async fn files_that_are_watched_below_an_owed_path_do_not_multiply_where_renames_go_in_circles() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
+    world.source.write(&path("p/f"), "1");
+    let (job, logs, change_log) = imported(&world, dir.path()).await;
+    world.source.on_call(|_, at| at.is_within(&path("p")).then_some(ErrorKind::PermissionDenied));
+    let mut counts = Vec::new();
+    let circle = &["create p/f", "rename p h", "rename h p"][..];
+    for lines in [circle, &[], &[], &[], &circle[1..], &[], &[], &circle[1..], &circle[1..], &circle[1..]] {
+        window(&job, &logs, &change_log, lines).await;
+        job.apply(&change_log, Mode::Act).await.expect("applies");
+        counts.push(watched(&job.state).len());
+    }
+    assert!(counts[0] > 0 && counts[1] == counts[3] && counts[4] == counts[6], "without a line: {counts:?}");
+    assert!(counts.iter().all(|count| *count < 1_000), "{counts:?}");
+    world.source.on_call(|_, _| None);
+    for _ in 0..3 {
+        job.apply(&change_log, Mode::Act).await.expect("applies");
+    }
+    assert_eq!((owed(&job.state), watched(&job.state)), (vec![], vec![]));
+}
+
+#[tokio::test]
 async fn a_job_remembers_what_it_removed_for_a_rename_that_is_read_in_a_later_window() {
     let (world, dir) = (World::new(), tempfile::tempdir().expect("a directory"));
     world.source.write(&path("a"), "A");

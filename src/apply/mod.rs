@@ -9,7 +9,7 @@ mod leaf;
 mod walk;
 
 use crate::moves::{self, Move, Moved, Routes, Twins};
-use crate::names::{Gone, Lately, Names};
+use crate::names::{Gone, Lately, Names, Written};
 use crate::publish::Publish;
 use crate::report::{Did, Event, Report, Tally, add};
 use crate::settle::DirTime;
@@ -18,7 +18,7 @@ use crate::store::{ErrorKind, Kind, Meta, Store, StoreError, Time};
 use crate::transfer::Budget;
 use backon::{ExponentialBuilder, Retryable};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -38,6 +38,8 @@ const LOOKS_MAX: usize = 64;
 /// How long after a file's time a look is too early to trust size and time: the unit of its store's clock, and what two
 /// clocks may be apart.
 const FRESH: Duration = Duration::from_secs(2);
+/// Up to how many names that renames may have given to written files are noted where something is owed.
+const OTHER_NAMES_MAX: usize = 1_000;
 /// How many tries an operation has before its path is owed.
 const TRIES: usize = 5;
 
@@ -117,13 +119,26 @@ pub enum Watch {
     Busy,
     /// Something was written to it, and it could not be asked whether it is open: a path above it is owed.
     Unseen,
+    /// The same, and a rename may have brought it here.
+    Led,
+}
+
+impl Watch {
+    /// What it means where the file is named again.
+    #[must_use]
+    pub fn written(self) -> Written {
+        match self {
+            Self::Open | Self::Fresh | Self::Busy | Self::Led => Written::Seen,
+            Self::Unseen => Written::Said,
+        }
+    }
 }
 
 /// Why a run ended before its end. The destination is in a good state, the checkpoint must not move.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
     #[error(
-        "{deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. \
+        "at least {deletes} files would be removed, more than the {limit} allowed by --max-delete; {}. \
          `syncd apply --dry-run --explain` shows them with their reasons; if they are right, give a larger --max-delete",
         so_far(*.removed)
     )]
@@ -189,8 +204,10 @@ struct Shared {
     lately: Mutex<Lately>,
     /// See [`Gone::Left`].
     left: Mutex<BTreeSet<RelPath>>,
-    /// The written files that the part names: of those below a path that is owed nobody asked whether they are open.
-    written: Mutex<Arc<BTreeSet<RelPath>>>,
+    /// The written files that the part was given.
+    written: Mutex<Arc<BTreeMap<RelPath, Written>>>,
+    /// Where renames may have taken them, each with the name that was given.
+    other_names: Mutex<Arc<BTreeSet<(RelPath, RelPath)>>>,
     /// Where the part's renames lead from and to.
     ends: Mutex<Arc<BTreeSet<RelPath>>>,
     /// `Options::fresh`, and where the part's renames may have taken them.
@@ -251,6 +268,7 @@ impl Run {
                 lately: Mutex::default(),
                 left: Mutex::default(),
                 written: Mutex::default(),
+                other_names: Mutex::default(),
                 ends: Mutex::default(),
                 fresh: Mutex::default(),
                 copied_fresh: Mutex::default(),
@@ -278,16 +296,21 @@ impl Run {
     pub async fn part(&self, mut names: Names) -> Result<(), Stop> {
         let shared = &self.shared;
         for path in std::mem::take(&mut *lock(&shared.carried)) {
-            names.add_written(&path);
+            names.add_written(&path, Written::Said);
         }
         shared.check_root().await?;
-        let given = walk::written_below(&RelPath::root(), names.root());
-        let routes = Routes::of(&names.known_hints());
-        names.follow_written(|path| routes.forward(path));
-        *lock(&shared.written) = Arc::new(walk::written_below(&RelPath::root(), names.root()));
+        let given = Arc::new(names.written());
+        let (since, routes) = (Routes::of(names.hints()), Routes::of(names.known_hints()));
+        let others = names.follow_written(|path, written| match written {
+            Written::No => Vec::new(),
+            Written::Seen => routes.forward_since(&since, path),
+            Written::Said => [routes.forward_since(&since, path), routes.forward(path)].concat(),
+        });
+        *lock(&shared.written) = given.clone();
+        *lock(&shared.other_names) = Arc::new(others);
         let renamed = Arc::new(Renamed::of(&names));
         shared.note_renames(&names, &renamed)?;
-        *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &routes));
+        *lock(&shared.fresh) = Arc::new(followed(&shared.options.fresh, &since, &routes));
         self.adopt_aside(&names).await;
         if !lock(&shared.aside).is_empty() && shared.options.interrupted_since.is_some() {
             lock(&shared.twins).doubt_all(); // nobody knows what the run before moved where
@@ -298,7 +321,7 @@ impl Run {
         shared.doubt_removed(&names, &moved);
         shared.clone().walk(&names, &renamed).await?;
         // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
-        lock(&shared.carried).retain(|path| given.contains(path));
+        lock(&shared.carried).retain(|path| given.contains_key(path));
         self.check_twins(&renamed).await?;
         shared.clone().settle_postponed(&renamed).await
     }
@@ -365,9 +388,9 @@ impl Run {
     }
 }
 
-/// The paths, and where renames may have taken them.
-fn followed(paths: &HashSet<RelPath>, routes: &Routes) -> HashSet<RelPath> {
-    let further = paths.iter().flat_map(|path| routes.forward(path));
+/// The paths, and where renames may have taken them that were read since they were noted.
+fn followed(paths: &HashSet<RelPath>, since: &Routes, routes: &Routes) -> HashSet<RelPath> {
+    let further = paths.iter().flat_map(|path| routes.forward_since(since, path));
     paths.iter().cloned().chain(further).collect()
 }
 
@@ -439,13 +462,28 @@ impl Shared {
         add(&self.tally.owed_paths, 1);
         self.leave(path);
         self.notebook.owe(path, reason, why).map_err(Stop::Notebook)?;
-        let written = lock(&self.written).clone();
-        let below = written.range(path.clone()..).take_while(|file| file.is_within(path)).filter(|file| *file != path);
-        below.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
+        self.watch_below(path, why)?;
         if self.is_fresh(path) || self.meets_rename(path) {
             self.watch(path, Watch::Fresh, why)?; // what a move brought there is still to be compared
         }
         self.tell(path, Did::Owe { reason: reason.to_owned() }, why);
+        Ok(())
+    }
+
+    /// Nobody asked whether the written files below an owed path are open, and no line will say again that they were written.
+    fn watch_below(&self, path: &RelPath, why: Option<&Line>) -> Result<(), Stop> {
+        let (given, others) = (lock(&self.written).clone(), lock(&self.other_names).clone());
+        let is_below = |file: &RelPath| file.is_within(path) && file != path;
+        // (what was seen before stays watched while something above it is owed)
+        let said = given.range(path.clone()..).take_while(|(file, _)| file.is_within(path));
+        let said = said.filter(|(file, written)| is_below(file) && **written == Written::Said).map(|(file, _)| file);
+        said.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
+        let led = others.range((path.clone(), RelPath::root())..).take_while(|(name, _)| name.is_within(path));
+        for (name, from) in led.filter(|(name, _)| is_below(name) && !given.contains_key(name)) {
+            // Names of names would multiply; the one that was given leads to them again while the renames are remembered.
+            let few = others.len() <= OTHER_NAMES_MAX;
+            if few { self.watch(name, Watch::Led, why)? } else { self.watch(from, Watch::Unseen, why)? }
+        }
         Ok(())
     }
 
@@ -463,7 +501,9 @@ impl Shared {
     fn watch(&self, path: &RelPath, reason: Watch, why: Option<&Line>) -> Result<(), Stop> {
         add(&self.tally.watched_files, 1);
         let reason = match reason {
-            Watch::Busy | Watch::Unseen if self.is_fresh(path) || lock(&self.copied_fresh).contains(path) => {
+            Watch::Busy | Watch::Unseen | Watch::Led
+                if self.is_fresh(path) || lock(&self.copied_fresh).contains(path) =>
+            {
                 Watch::Fresh
             }
             reason => reason,
@@ -477,6 +517,7 @@ impl Shared {
             Watch::Fresh => "it changed a moment before it was copied",
             Watch::Busy => "it changed each time that it was read",
             Watch::Unseen => "it was written to, and something above it could not be settled",
+            Watch::Led => "a file that was written to may have come here, and something above it could not be settled",
         };
         self.tell(path, Did::Watch { reason: words.to_owned() }, why);
         Ok(())

@@ -2,7 +2,7 @@
 //! a file (`leaf.rs`), puts off what comes last (`finish.rs`).
 
 use super::leaf::Leaf;
-use super::{PutOff, Renamed, Shared, Stop, Watch, is_file, lock};
+use super::{PutOff, Renamed, Shared, Stop, is_file, lock};
 use crate::names::{Line, Names, Node};
 use crate::report::{Did, add};
 use crate::settle::{self, Action};
@@ -390,7 +390,7 @@ impl Shared {
         let existed = self.has_below(&self.destination, &place.path).await;
         match self.both_listings(place, existed).await {
             Ok(below) => self.settle_below(place, below).await,
-            Err(error) => self.owe_dir(place, error).await.map(|()| false),
+            Err(error) => self.owe_error(&place.path, error, place.line()).await.map(|()| false),
         }
     }
 
@@ -459,7 +459,7 @@ impl Shared {
     async fn enter(&self, place: &Place, pair: &mut Pair) -> Result<Option<(Made, Merged)>, Stop> {
         for _ in 0..ENTRIES_MAX {
             if let Err(error) = self.complete(&place.path, pair).await {
-                return self.owe_dir(place, error).await.map(|()| None);
+                return self.owe_error(&place.path, error, place.line()).await.map(|()| None);
             }
             if !pair.source.as_ref().is_some_and(Meta::is_dir) {
                 return Ok(None);
@@ -467,30 +467,19 @@ impl Shared {
             let made = match self.make_dir(place, pair).await? {
                 Entry::Made(made) => made,
                 Entry::Postponed => return Ok(None),
-                Entry::Owed => return self.watch_written(place, &place.written).map(|()| None),
+                Entry::Owed => return Ok(None),
             };
             match self.both_listings(place, made.existed).await {
                 Ok(below) => return Ok(Some((made, below))),
                 Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return self.owe_dir(place, error).await.map(|()| None),
+                Err(error) => return self.owe_error(&place.path, error, place.line()).await.map(|()| None),
             }
             match self.look_at_both(&place.path).await? {
                 Some(again) => *pair = again,
-                None => return self.watch_written(place, &place.written).map(|()| None),
+                None => return Ok(None),
             }
         }
-        self.owe(&place.path, "the directory was gone each time that it was listed", place.line())?;
-        self.watch_written(place, &place.written).map(|()| None)
-    }
-
-    async fn owe_dir(&self, place: &Place, error: StoreError) -> Result<(), Stop> {
-        self.owe_error(&place.path, error, place.line()).await?;
-        self.watch_written(place, &place.written)
-    }
-
-    /// Files below (or at) a path that is owed: it will be looked at again, but no line will say again that they were written.
-    fn watch_written(&self, place: &Place, written: &BTreeSet<RelPath>) -> Result<(), Stop> {
-        within(&place.path, written).try_for_each(|path| self.watch(path, Watch::Busy, place.line()))
+        self.owe(&place.path, "the directory was gone each time that it was listed", place.line()).map(|()| None)
     }
 
     async fn both_listings(&self, place: &Place, existed: bool) -> Result<Merged, StoreError> {

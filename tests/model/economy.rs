@@ -108,3 +108,21 @@ fn rotations_and_swaps_window_after_window_read_nothing() {
     });
     assert_eq!(read, Ok(0));
 }
+
+#[test]
+fn what_was_renamed_before_is_not_read_again_because_its_name_has_a_young_file() {
+    let read = |rounds: usize| {
+        wait(async {
+            let mut bench = Bench::new(HDFS, &before()).await;
+            for round in 0..rounds {
+                bench.reset_calls();
+                let archived = path("f").join(round.to_string().as_bytes()).expect("a name");
+                bench.step(Step::plain(Deed::RenameOver(path("d/a"), archived))).await?;
+                bench.step(Step::plain(Deed::Write(path("d/a"), 2))).await?;
+                bench.apply(false, &Cut::default()).await?;
+            }
+            Ok::<_, String>(bench.reads())
+        })
+    };
+    assert_eq!(read(3), read(30));
+}

@@ -43,3 +43,44 @@ fn a_twin_that_a_forged_line_had_moved_where_the_other_is_owed_is_found_out() {
     ];
     wait(play(HDFS, vec![], steps)).expect("both sides are equal");
 }
+
+/// `a` has been renamed to forty other names, each time with a new `a` and a window.
+fn rotated_often() -> Vec<Step> {
+    let to = |number: usize| path(&format!("a.{number}"));
+    let rotation = |number| [Deed::Rename(path("a"), to(number)), Deed::Write(path("a"), 1)].map(Step::plain);
+    let mut steps = vec![];
+    for number in 0..40 {
+        steps.extend(rotation(number));
+        steps.last_mut().expect("there are two").cut = Some(Cut::default());
+    }
+    steps
+}
+
+#[test]
+fn an_open_file_is_followed_through_the_last_of_many_rotations() {
+    let cut = |deed| Step { cut: Some(Cut::default()), ..Step::plain(deed) };
+    let last = [Deed::Open(path("a")), Deed::Rename(path("a"), path("a.last")), Deed::Close(path("a.last"))];
+    let steps = rotated_often().into_iter().chain(last.map(cut)).collect();
+    wait(play(HDFS, vec![Deed::Write(path("a"), 1)], steps)).expect("both sides are equal");
+}
+
+#[test]
+fn a_file_that_was_copied_fresh_is_followed_through_the_last_of_many_rotations() {
+    let copied = Step { cut: Some(Cut::default()), ..Step::plain(Deed::Write(path("a"), 1)) };
+    let last = [Deed::Again(path("a")), Deed::Rename(path("a"), path("a.last"))].map(Step::plain);
+    let steps = rotated_often().into_iter().chain([copied]).chain(last).collect();
+    wait(play(HDFS, vec![Deed::Write(path("a"), 1)], steps)).expect("both sides are equal");
+}
+
+#[test]
+fn an_open_file_is_followed_though_its_line_was_overtaken_by_the_last_of_many_rotations() {
+    let cut = |late, deed| Step { late, cut: Some(Cut::default()), ..Step::plain(deed) };
+    let last = vec![
+        Step { late: 1, ..Step::plain(Deed::Open(path("a"))) },
+        cut(0, Deed::Rename(path("a"), path("a.last"))),
+        cut(0, Deed::Mkdir(path("d"))),
+        Step::plain(Deed::Close(path("a.last"))),
+    ];
+    let steps = rotated_often().into_iter().chain(last).collect();
+    wait(play(HDFS, vec![Deed::Write(path("a"), 1)], steps)).expect("both sides are equal");
+}

@@ -7,7 +7,7 @@ use crate::world::{Notes, line, lock, options};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex};
 use syncd::apply::{Options, Run, Stop, Watch};
-use syncd::names::{Lately, Names};
+use syncd::names::{Lately, Names, Written};
 use syncd::publish::Publish;
 use syncd::store::mem::{Calls, Memory};
 use syncd::store::{self, ErrorKind, Meta, RESERVED, Time};
@@ -29,9 +29,9 @@ impl Ledger {
         let mut names = if of_keys { Names::of_keys() } else { Names::default() };
         self.owed.iter().for_each(|path| {
             names.add_deep(path);
-            names.add_written(path);
+            names.add_written(path, Written::Said);
         });
-        self.watched.keys().for_each(|path| names.add_written(path));
+        self.watched.iter().for_each(|(path, watch)| names.add_written(path, watch.written()));
         names.remember(self.lately.clone());
         names
     }
