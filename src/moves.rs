@@ -83,6 +83,9 @@ fn targets(hint: &Hint) -> Vec<RelPath> {
 /// `first`: the roads from `start` itself.
 fn follow(first: &Roads, roads: &Roads, start: &RelPath) -> Vec<RelPath> {
     let mut found: Vec<RelPath> = Vec::new();
+    if first.is_empty() {
+        return found;
+    }
     let mut next = 0;
     let (mut at, mut roads_here) = (start.clone(), first);
     loop {
