@@ -109,11 +109,8 @@ impl Lately {
     }
 
     pub fn lose(&mut self, path: &RelPath, how: Gone) {
-        if how == Gone::Removed {
-            return push(&mut self.removed, path.clone());
-        }
-        self.left.retain(|known| known != path); // what stays owed is left in each run
-        push(&mut self.left, path.clone());
+        let ring = if how == Gone::Removed { &mut self.removed } else { &mut self.left };
+        push(ring, path.clone());
     }
 
     /// Oldest first.
@@ -232,6 +229,7 @@ impl Names {
         names
     }
 
+    /// The files to which something was written.
     #[must_use]
     pub fn written(&self) -> BTreeMap<RelPath, Written> {
         let mut written = BTreeMap::new();
