@@ -121,7 +121,7 @@ pub fn same_time(source: Option<Time>, destination: Option<Time>, holds: &Capabi
 /// Mode, owner and (for directories, where both keep it) time; the time of a file belongs to its content.
 #[must_use]
 pub fn attrs_differ(source: &Meta, destination: &Meta, holds: &Capabilities) -> bool {
-    let mode = holds.modes && source.kind != Kind::Symlink && differ(source.mode, destination.mode);
+    let mode = source.kind != Kind::Symlink && differ(holds.kept_mode(source), destination.mode);
     let owner =
         owner_counts(source.owner.as_ref(), holds.owners) && differ(source.owner.as_ref(), destination.owner.as_ref());
     let time = source.is_dir() && holds.dir_times && same_time(source.mtime, destination.mtime, holds) == Some(false);
@@ -176,6 +176,7 @@ mod tests {
             time_unit: Some(Duration::from_millis(1)),
             dir_times: true,
             modes: true,
+            owner_access: false,
             owners: Owners::Names,
             symlinks: true,
             listed_per_lookup: 1,

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 
 /// A stage with three files that are imported, and two changes since.
@@ -81,6 +82,52 @@ fn a_migration_from_import_to_status() {
     assert!(status.err.contains("the log had no gap since") && status.err.contains("last full verification"));
     stage.mkchangelog("").ends(0).says("nothing new in the audit logs");
     stage.apply("").ends(0).says("applied 0 windows");
+}
+
+/// Runs a command as somebody who cannot override modes: root without these capabilities, or who runs the tests.
+fn run_bound_by_modes(stage: &Stage, args: &[String]) -> Ran {
+    let plain = stage.command(args);
+    if !rustix::process::geteuid().is_root() {
+        return stage.run(args);
+    }
+    let without = "-dac_override,-dac_read_search";
+    let mut bound = Command::new("setpriv");
+    bound.arg(format!("--bounding-set={without}")).arg(format!("--inh-caps={without}")).arg(plain.get_program());
+    bound.args(plain.get_args()).current_dir(stage.at(".")).stdin(Stdio::null());
+    bound.output().expect("setpriv starts").into()
+}
+
+#[test]
+fn modes_of_the_source_do_not_lock_the_destination() {
+    let (stage, mode) = (Stage::new(), |path: &str, bits| {
+        fs::set_permissions(path, fs::Permissions::from_mode(bits)).expect("sets");
+    });
+    stage.write("p/old", "1");
+    stage.write("p/other", "2");
+    stage.write("q", "3");
+    let p = stage.text("source/p");
+    mode(&p, 0o555);
+    run_bound_by_modes(
+        &stage,
+        &[split("migrate-import --audit-log-dir"), vec![stage.text("logs")], stage.pair()].concat(),
+    )
+    .ends(0);
+    let once = [stage.daemon(), split("--once")].concat();
+    mode(&p, 0o755);
+    stage.write("p/new", "3");
+    stage.remove("p/old");
+    mode(&p, 0o555);
+    run_bound_by_modes(&stage, &once).ends(0);
+    let differences = stage.differences();
+    assert!(differences.len() == 1 && differences[0].starts_with("p: "), "{differences:?}");
+    assert_eq!(fs::metadata(stage.at("destination/p")).expect("is there").mode() & 0o777, 0o755);
+    run_bound_by_modes(&stage, &[split("verify"), stage.pair()].concat()).ends(0);
+    stage.rename("p", "r");
+    run_bound_by_modes(&stage, &once).ends(0);
+    mode(&stage.text("source/r"), 0o755);
+    stage.remove("r");
+    run_bound_by_modes(&stage, &once).ends(0);
+    assert_eq!(stage.differences(), [""; 0]);
 }
 
 #[test]

@@ -982,8 +982,9 @@ async fn s37_a_file_copied_a_moment_after_it_was_written_is_compared_in_the_next
 // Attributes
 
 /// Mode, owner and times are kept where both stores hold them in the same form; numbers and names of owners are
-/// never mixed. A change of attributes copies no bytes. A directory's time is set after everything below it is
-/// done. The root's own attributes are left alone.
+/// never mixed. A local destination whose user cannot override modes keeps its owner's access: `rwx` for
+/// directories, `r` for files. A change of attributes copies no bytes. A directory's time is set after everything
+/// below it is done. The root's own attributes are left alone.
 #[tokio::test]
 async fn s38_attributes_are_kept_without_copying_bytes() {
     let story = Story::of("write d/x one\nwrite d/e/y two\nwrite e three").await;
@@ -999,6 +1000,15 @@ async fn s38_attributes_are_kept_without_copying_bytes() {
     story.logs("chmod f 600");
     let report = story.apply().await.report;
     assert_eq!((report.attrs_paths, report.copied_files), (0, 0), "{report}");
+
+    let own = Capabilities { owner_access: true, ..Memory::tree().capabilities().clone() };
+    let story = Story::between(Memory::tree(), Memory::with(own), "write d/x one\nchmod d 000\nchmod d/x 044").await;
+    let mode = async |at| story::meta(&story.destination, at).await.mode;
+    assert_eq!((mode("d").await, mode("d/x").await), (Some(0o700), Some(0o444)));
+    story.does("chmod d/x 033");
+    assert_eq!(story.apply().await.report.attrs_paths, 1);
+    assert_eq!(mode("d/x").await, Some(0o433));
+    assert_eq!(story.job.verify(Mode::Look).await.expect("looks").attrs_paths, 0);
 }
 
 // Publish order

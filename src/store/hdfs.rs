@@ -125,6 +125,7 @@ fn capabilities() -> Capabilities {
         time_unit: Some(Duration::from_millis(1)),
         dir_times: true,
         modes: true,
+        owner_access: false,
         owners: Owners::Names,
         symlinks: false,
         listed_per_lookup: 500,

@@ -68,7 +68,8 @@ impl Local {
     }
 
     fn attrs(&self, meta: &Meta) -> Attrs {
-        Attrs::of(meta, self.shared.capabilities.owners == Owners::Ids)
+        let holds = &self.shared.capabilities;
+        Attrs::of(meta, holds.kept_mode(meta), holds.owners == Owners::Ids)
     }
 
     /// Runs `work`, which ends in an answer that may come from another thread than its own.
@@ -240,10 +241,17 @@ fn capabilities() -> Capabilities {
         time_unit: Some(Duration::from_nanos(1)),
         dir_times: true,
         modes: true,
+        owner_access: !overrides_modes(),
         owners: if is_root_user { Owners::Ids } else { Owners::None },
         symlinks: true,
         listed_per_lookup: 1,
     }
+}
+
+/// Root does, unless that was taken from it.
+fn overrides_modes() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE))
 }
 
 fn lookup(root: &Arc<Root>, path: &RelPath) -> Result<Option<Meta>, Fault> {

@@ -61,6 +61,7 @@ impl Memory {
             time_unit: Some(Duration::from_nanos(1)),
             dir_times: true,
             modes: true,
+            owner_access: false,
             owners: Owners::Ids,
             symlinks: true,
             listed_per_lookup: 1,
@@ -652,7 +653,7 @@ fn keep(can: &Capabilities, kept: &mut Meta, meta: &Meta) {
         kept.mtime = Some(floor(time, unit));
     }
     if can.modes {
-        kept.mode = meta.mode.or(kept.mode);
+        kept.mode = can.kept_mode(meta).or(kept.mode);
     }
     if let (Owners::Ids, Some(Owner::Ids { .. })) | (Owners::Names, Some(Owner::Names { .. })) =
         (can.owners, &meta.owner)
@@ -713,6 +714,7 @@ mod tests {
             time_unit: Some(Duration::from_secs(2)),
             dir_times: false,
             modes: false,
+            owner_access: false,
             owners: Owners::Names,
             symlinks: false,
             ..Memory::tree().capabilities().clone()

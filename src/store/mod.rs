@@ -127,10 +127,26 @@ pub struct Capabilities {
     /// Directories keep times that can be set.
     pub dir_times: bool,
     pub modes: bool,
+    /// What is kept stays open to its owner, whom its own mode would lock out: who keeps it cannot override modes.
+    pub owner_access: bool,
     pub owners: Owners,
     pub symlinks: bool,
     /// How many entries of a listing cost about as much as one look-up.
     pub listed_per_lookup: usize,
+}
+
+impl Capabilities {
+    /// The mode in which something with these attributes is kept. Where its owner must not be locked out, a directory keeps
+    /// `rwx` and a file `r` for the owner: files are replaced by renames, and read to be compared.
+    #[must_use]
+    pub fn kept_mode(&self, meta: &Meta) -> Option<u32> {
+        let access = match meta.kind {
+            _ if !self.owner_access => 0,
+            Kind::Dir => 0o700,
+            _ => 0o400,
+        };
+        meta.mode.filter(|_| self.modes).map(|mode| mode | access)
+    }
 }
 
 /// How a store renames.

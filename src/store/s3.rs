@@ -187,6 +187,7 @@ fn capabilities() -> Capabilities {
         time_unit: Some(Duration::from_nanos(1)),
         dir_times: false,
         modes: true,
+        owner_access: false,
         owners: Owners::Any,
         symlinks: false,
         listed_per_lookup: 500,

@@ -172,12 +172,12 @@ pub(super) struct Attrs {
 
 impl Attrs {
     /// Owners only where this process `may_chown`.
-    pub(super) fn of(meta: &Meta, may_chown: bool) -> Self {
+    pub(super) fn of(meta: &Meta, mode: Option<u32>, may_chown: bool) -> Self {
         let ids = match meta.owner {
             Some(Owner::Ids { uid, gid }) if may_chown => Some((Uid::from_raw(uid), Gid::from_raw(gid))),
             _ => None,
         };
-        Self { mtime: meta.mtime, mode: meta.mode.map(Mode::from_raw_mode), ids }
+        Self { mtime: meta.mtime, mode: mode.map(Mode::from_raw_mode), ids }
     }
 
     pub(super) fn without_time(self) -> Self {
