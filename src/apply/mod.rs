@@ -495,6 +495,9 @@ impl Shared {
             }
         }
         warn!(%path, error = chain(&error), "owed: it will be tried again");
+        if self.acts() && self.meets_rename(path) {
+            self.see_twins(path).await; // what is trusted elsewhere may be the twin of what stays here
+        }
         self.owe(path, &chain(&error), why)
     }
 

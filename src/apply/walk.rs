@@ -612,19 +612,25 @@ impl Shared {
         }
     }
 
-    /// Counts the files below a path of the destination among those that could be twins.
+    /// Counts the files at and below a path of the destination among those that could be twins. What cannot be seen may be one.
     pub(super) async fn see_twins(&self, path: &RelPath) {
-        let unit = self.time_unit();
-        let mut ahead = vec![path.clone()];
-        if let Ok(Some(meta)) = self.look(&self.destination, path).await
-            && is_file(&meta)
-        {
-            lock(&self.twins).see(path, None, Some(&meta), unit);
-            return;
+        if self.count_twins(path).await.is_err_and(|error| error.kind != ErrorKind::NotFound) {
+            lock(&self.twins).doubt_all();
         }
+    }
+
+    async fn count_twins(&self, path: &RelPath) -> Result<(), StoreError> {
+        let unit = self.time_unit();
+        let there = self.look(&self.destination, path).await?;
+        if there.as_ref().is_some_and(is_file) {
+            lock(&self.twins).see(path, None, there.as_ref(), unit);
+            return Ok(());
+        }
+        let mut ahead = vec![path.clone()];
         while let Some(dir) = ahead.pop() {
             let mut listing = self.destination.list(&dir);
-            while let Ok(Some(Listed::Entry(entry))) = listing.try_next().await {
+            while let Some(listed) = listing.try_next().await? {
+                let Listed::Entry(entry) = listed else { continue };
                 let Ok(path) = dir.join(&entry.name) else { continue };
                 if entry.meta.is_dir() {
                     ahead.push(path);
@@ -633,6 +639,7 @@ impl Shared {
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -33,6 +33,19 @@ fn a_twin_whose_renames_are_read_in_two_parts_of_a_window_is_found_out() {
 }
 
 #[test]
+fn a_twin_is_found_out_where_the_other_one_could_not_be_looked_at() {
+    for fault in 0..80 {
+        let rotated = Step {
+            cut: Some(Cut { fault: Some(fault), ..Cut::default() }),
+            ..Step::plain(Deed::Rotate(path("a/a/a"), path("a/a/b"), path("a/b/a")))
+        };
+        let quiet = Step { cut: Some(Cut::default()), ..Step::plain(Deed::Mkdir(path("c"))) };
+        wait(play(HDFS, vec![Deed::Twins(path("a/b/a"), path("a/a/b"))], vec![quiet, rotated]))
+            .unwrap_or_else(|error| panic!("a fault at call {fault}: {error}"));
+    }
+}
+
+#[test]
 fn a_twin_that_a_forged_line_had_moved_where_the_other_is_owed_is_found_out() {
     let cut = |cut, deed| Step { cut: Some(cut), ..Step::plain(deed) };
     let steps = vec![
