@@ -81,7 +81,7 @@ async fn play_and_see(before: &[Deed], steps: &[Step]) -> Result<bool, String> {
 
 #[test]
 fn every_short_history_ends_with_both_sides_equal() {
-    // With three deeds it takes a core half an hour.
+    // Three deeds take a core some minutes if syncd is optimized, else half an hour.
     let length = number("SYNCD_MODEL_DEEDS").unwrap_or(2);
     let mut runs = 0;
     for length in 1..=length {
