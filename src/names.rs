@@ -212,19 +212,18 @@ impl Names {
         self.hints.iter().chain(before).collect()
     }
 
-    /// Gives each path in `written` its other names too: a file that was being written when it, or a directory
+    /// Gives each path in `written`, which are [`Names::written`], its other names too: a file that was being written when it, or a directory
     /// above it, was renamed is still being written under the new name, and no line will say so. Returns these names, each with
     /// the path.
     pub fn follow_written(
         &mut self,
+        written: &BTreeMap<RelPath, Written>,
         others: impl Fn(&RelPath, Written) -> Vec<RelPath>,
     ) -> BTreeSet<(RelPath, RelPath)> {
-        let mut names = BTreeSet::new();
-        self.root.visit(&RelPath::root(), &mut |path, node| {
-            if node.is_written() {
-                names.extend(others(path, node.written).into_iter().map(|name| (name, path.clone())));
-            }
-        });
+        let others = |(path, how): (&RelPath, &Written)| {
+            others(path, *how).into_iter().map(|name| (name, path.clone())).collect::<Vec<_>>()
+        };
+        let names: BTreeSet<(RelPath, RelPath)> = written.iter().flat_map(others).collect();
         names.iter().for_each(|(name, _)| self.add_written(name, Written::Seen));
         names
     }
@@ -232,13 +231,7 @@ impl Names {
     /// The files to which something was written.
     #[must_use]
     pub fn written(&self) -> BTreeMap<RelPath, Written> {
-        let mut written = BTreeMap::new();
-        self.root.visit(&RelPath::root(), &mut |path, node| {
-            if node.is_written() {
-                written.insert(path.clone(), node.written);
-            }
-        });
-        written
+        self.root.written_below(&RelPath::root())
     }
 
     #[must_use]
@@ -339,6 +332,18 @@ impl Node {
         self.children.iter().map(|(name, node)| (&**name, node))
     }
 
+    /// The files at and below this node, which stands at `path`, to which something was written.
+    #[must_use]
+    pub fn written_below(&self, path: &RelPath) -> BTreeMap<RelPath, Written> {
+        let mut written = BTreeMap::new();
+        self.visit(path, &mut |path, node| {
+            if node.is_written() {
+                written.insert(path.clone(), node.written);
+            }
+        });
+        written
+    }
+
     /// Calls `see` for this node, which stands at `path`, and for all below it, in the order of a walk.
     pub fn visit(&self, path: &RelPath, see: &mut impl FnMut(&RelPath, &Node)) {
         let mut ahead = vec![(path.clone(), self)];
@@ -386,14 +391,9 @@ impl Node {
 
     /// Strips what a deep name makes redundant below it.
     fn keep_written(&mut self) {
-        let mut written = Vec::new();
-        self.visit(&RelPath::root(), &mut |path, node| {
-            if node.is_written() && !path.is_root() {
-                written.push((path.clone(), node.written));
-            }
-        });
+        let written = self.written_below(&RelPath::root());
         drop(std::mem::take(&mut self.children));
-        for (path, written) in written {
+        for (path, written) in written.into_iter().filter(|(path, _)| !path.is_root()) {
             self.insert(path.components(), &Mark { reach: Reach::Plain, written, line: None, each_key: false });
         }
     }
@@ -552,7 +552,7 @@ mod tests {
         names.remember(lately);
         assert_eq!(names.hints().len(), 0);
         let routes = crate::moves::Routes::of(names.known_hints());
-        names.follow_written(|path, _| routes.forward(path));
+        names.follow_written(&names.written(), |path, _| routes.forward(path));
         assert_eq!(names.to_string(), "plain a/x written\nplain b/x written");
     }
 
@@ -571,7 +571,7 @@ mod tests {
     fn a_written_file_is_followed_through_renames_above_it() {
         let mut names = names("write a/x\nrename a b\nrename b c/d");
         let routes = crate::moves::Routes::of(names.hints());
-        names.follow_written(|path, _| routes.forward(path));
+        names.follow_written(&names.written(), |path, _| routes.forward(path));
         let text = names.to_string();
         assert!(text.contains("plain b/x written") && text.contains("plain c/d/x written"), "{text}");
     }

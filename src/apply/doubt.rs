@@ -1,5 +1,6 @@
 //! Where size and time prove nothing, since the destination lost, or never had, what the source renamed.
 
+use super::walk::within;
 use super::{Shared, lock};
 use crate::moves::{Move, Routes};
 use crate::names::{Gone, Hint, Names};
@@ -9,15 +10,15 @@ use syncd_parsers::RelPath;
 
 impl Shared {
     /// What a rename put in the place of something equal by size and time, while the destination lost what was renamed, cannot
-    /// be told from what was there; nor can what a move put where something is owed.
-    pub(super) fn doubt_removed(&self, names: &Names, moved: &[Move]) {
+    /// be told from what was there; nor can what a move put where something is owed. `routes`: of the part's renames.
+    pub(super) fn doubt_removed(&self, names: &Names, moved: &[Move], routes: &Routes) {
         if names.hints().is_empty() {
             return;
         }
         let now = lock(&self.lately).clone();
         let lost = |how| names.lately().lost(how).chain(now.lost(how));
-        let removed = lost_then_renamed(lost(Gone::Removed), names.hints(), moved);
-        let left = lost_then_renamed(lost(Gone::Left), names.hints(), &[]);
+        let removed = lost_then_renamed(lost(Gone::Removed), names.hints(), routes, moved);
+        let left = lost_then_renamed(lost(Gone::Left), names.hints(), routes, &[]);
         let missed: BTreeSet<RelPath> = lost(Gone::Left).cloned().collect();
         let filled = moved.iter().flat_map(|step| filled_by(step, &missed));
         let doubtful: Vec<RelPath> = removed.into_iter().chain(left).chain(filled).collect();
@@ -33,9 +34,9 @@ impl Shared {
 fn lost_then_renamed<'a>(
     lost: impl Iterator<Item = &'a RelPath>,
     hints: &BTreeSet<Hint>,
+    routes: &Routes,
     moved: &[Move],
 ) -> Vec<RelPath> {
-    let routes = Routes::of(hints);
     let mut doubtful = Vec::new();
     for lost in lost {
         let below = hints.range(Hint::first_from(lost)..).map(|hint| &hint.from);
@@ -50,7 +51,7 @@ fn lost_then_renamed<'a>(
 
 /// Where the destination never had what the source has, a move may have brought something else of its size and time.
 fn filled_by<'a>(step: &'a Move, missed: &'a BTreeSet<RelPath>) -> impl Iterator<Item = RelPath> + use<'a> {
-    let below = missed.range(step.to.clone()..).take_while(|path| path.is_within(&step.to));
+    let below = within(&step.to, missed);
     let at = step.to.ancestors().any(|at| missed.contains(&at)).then_some(&step.to);
     below.chain(at).cloned()
 }

@@ -197,7 +197,7 @@ impl Shared {
     }
 
     fn place(path: RelPath, why: Option<Line>) -> super::walk::Place {
-        let renamed = Arc::new(super::Renamed::of(&crate::names::Names::default()));
+        let renamed = Arc::new(super::Renamed::at(BTreeSet::new()));
         super::walk::Place { path, why: why.map(Arc::new), went: true, ..super::walk::Place::root(&renamed) }
     }
 

@@ -301,7 +301,7 @@ impl Run {
         shared.check_root().await?;
         let given = Arc::new(names.written());
         let (since, routes) = (Routes::of(names.hints()), Routes::of(names.known_hints()));
-        let others = names.follow_written(|path, written| match written {
+        let others = names.follow_written(&given, |path, written| match written {
             Written::No => Vec::new(),
             Written::Seen => routes.forward_since(&since, path),
             Written::Said => [routes.forward_since(&since, path), routes.forward(path)].concat(),
@@ -318,7 +318,7 @@ impl Run {
         names.owed().iter().filter(|path| !path.is_root()).for_each(|path| shared.leave(path));
         let moved = self.do_moves(&names).await;
         renamed.moved.get_or_init(|| moved.iter().map(|step| step.to.clone()).collect());
-        shared.doubt_removed(&names, &moved);
+        shared.doubt_removed(&names, &moved, &since);
         shared.clone().walk(&names, &renamed).await?;
         // Where renames may have led is found anew from what was given: carried too, it would multiply in each part.
         lock(&shared.carried).retain(|path| given.contains_key(path));
@@ -473,13 +473,12 @@ impl Shared {
     /// Nobody asked whether the written files below an owed path are open, and no line will say again that they were written.
     fn watch_below(&self, path: &RelPath, why: Option<&Line>) -> Result<(), Stop> {
         let (given, others) = (lock(&self.written).clone(), lock(&self.other_names).clone());
-        let is_below = |file: &RelPath| file.is_within(path) && file != path;
         // (what was seen before stays watched while something above it is owed)
         let said = given.range(path.clone()..).take_while(|(file, _)| file.is_within(path));
-        let said = said.filter(|(file, written)| is_below(file) && **written == Written::Said).map(|(file, _)| file);
+        let said = said.filter(|(file, written)| *file != path && **written == Written::Said).map(|(file, _)| file);
         said.into_iter().try_for_each(|file| self.watch(file, Watch::Unseen, why))?;
         let led = others.range((path.clone(), RelPath::root())..).take_while(|(name, _)| name.is_within(path));
-        for (name, from) in led.filter(|(name, _)| is_below(name) && !given.contains_key(name)) {
+        for (name, from) in led.filter(|(name, _)| name != path && !given.contains_key(name)) {
             // Names of names would multiply; the one that was given leads to them again while the renames are remembered.
             let few = others.len() <= OTHER_NAMES_MAX;
             if few { self.watch(name, Watch::Led, why)? } else { self.watch(from, Watch::Unseen, why)? }
@@ -539,8 +538,7 @@ impl Shared {
     /// At, below or above an end of a rename of this part.
     fn meets_rename(&self, path: &RelPath) -> bool {
         let ends = lock(&self.ends).clone();
-        let below = ends.range(path.clone()..).next().is_some_and(|end| end.is_within(path));
-        below || path.ancestors().any(|at| ends.contains(&at))
+        walk::within(path, &ends).next().is_some() || path.ancestors().any(|at| ends.contains(&at))
     }
 
     /// Stops if the source root is not the one that the run began with.

@@ -607,7 +607,7 @@ impl Shared {
         if place.below_rename {
             return self.see_twins(path).await;
         }
-        for end in renamed.ends.range(path.clone()..).take_while(|end| end.is_within(path)) {
+        for end in within(path, &renamed.ends) {
             self.see_twins(end).await;
         }
     }
@@ -658,18 +658,12 @@ struct Made {
     acted: bool,
 }
 
-pub(super) fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
-    let mut written = BTreeSet::new();
-    node.visit(path, &mut |path, node| {
-        if node.is_written() {
-            written.insert(path.clone());
-        }
-    });
-    written
+fn written_below(path: &RelPath, node: &Node) -> BTreeSet<RelPath> {
+    node.written_below(path).into_keys().collect()
 }
 
 /// Those of the paths that are at or below one.
-fn within<'a>(path: &'a RelPath, paths: &'a BTreeSet<RelPath>) -> impl Iterator<Item = &'a RelPath> {
+pub(super) fn within<'a>(path: &'a RelPath, paths: &'a BTreeSet<RelPath>) -> impl Iterator<Item = &'a RelPath> {
     paths.range(path.clone()..).take_while(move |below| below.is_within(path))
 }
 

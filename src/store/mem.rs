@@ -652,9 +652,7 @@ fn keep(can: &Capabilities, kept: &mut Meta, meta: &Meta) {
     if let (Some(time), Some(unit)) = (meta.mtime, unit) {
         kept.mtime = Some(floor(time, unit));
     }
-    if can.modes {
-        kept.mode = can.kept_mode(meta).or(kept.mode);
-    }
+    kept.mode = can.kept_mode(meta).or(kept.mode);
     if let (Owners::Ids, Some(Owner::Ids { .. })) | (Owners::Names, Some(Owner::Names { .. })) =
         (can.owners, &meta.owner)
     {

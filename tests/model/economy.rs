@@ -68,27 +68,29 @@ fn what_came_and_went_is_looked_at_once_however_much_was_in_it() {
     assert_eq!(count(1), count(100));
 }
 
+/// The files that the last of so many windows read at the source, and its looks there. In each of them something is renamed into
+/// an archive, under a name of its own.
+fn last_of(rounds: usize, deeds: impl Fn(RelPath) -> Vec<Deed>) -> Result<(u64, u64), String> {
+    wait(async {
+        let mut bench = Bench::new(HDFS, &[before(), vec![Deed::Mkdir(path("f"))]].concat()).await;
+        for round in 0..rounds {
+            bench.reset_calls();
+            for deed in deeds(path("f").join(round.to_string().as_bytes()).expect("a name")) {
+                bench.step(Step::plain(deed)).await?;
+            }
+            bench.apply(false, &Cut::default()).await?;
+        }
+        Ok((bench.reads(), bench.looks()))
+    })
+}
+
 #[test]
 fn an_archive_that_is_filled_by_renames_is_not_read_again() {
-    let read = |rounds: usize| {
-        wait(async {
-            let mut bench = Bench::new(HDFS, &[before(), vec![Deed::Mkdir(path("f"))]].concat()).await;
-            for round in 0..rounds {
-                bench.reset_calls();
-                let archived = path("f").join(round.to_string().as_bytes()).expect("a name");
-                for deed in [
-                    Deed::Write(path("d/tmp"), 2),
-                    Deed::RenameOver(path("d/tmp"), path("d/now")),
-                    Deed::RenameOver(path("d/now"), archived),
-                ] {
-                    bench.step(Step::plain(deed)).await?;
-                }
-                bench.apply(false, &Cut::default()).await?;
-            }
-            Ok::<_, String>((bench.reads(), bench.looks()))
-        })
+    let filled = |archived| {
+        let (new, now) = (path("d/tmp"), path("d/now"));
+        vec![Deed::Write(new.clone(), 2), Deed::RenameOver(new, now.clone()), Deed::RenameOver(now, archived)]
     };
-    let (few, many) = (read(3).expect("no fault is injected"), read(30).expect("no fault is injected"));
+    let (few, many) = (last_of(3, filled).expect("no fault"), last_of(30, filled).expect("no fault"));
     assert_eq!(few.0, many.0);
     assert!(many.1 - few.1 < 60, "looks: {few:?}, {many:?}");
 }
@@ -112,18 +114,7 @@ fn rotations_and_swaps_window_after_window_read_nothing() {
 
 #[test]
 fn what_was_renamed_before_is_not_read_again_because_its_name_has_a_young_file() {
-    let read = |rounds: usize| {
-        wait(async {
-            let mut bench = Bench::new(HDFS, &[before(), vec![Deed::Mkdir(path("f"))]].concat()).await;
-            for round in 0..rounds {
-                bench.reset_calls();
-                let archived = path("f").join(round.to_string().as_bytes()).expect("a name");
-                bench.step(Step::plain(Deed::RenameOver(path("d/a"), archived))).await?;
-                bench.step(Step::plain(Deed::Write(path("d/a"), 2))).await?;
-                bench.apply(false, &Cut::default()).await?;
-            }
-            Ok::<_, String>(bench.reads())
-        })
-    };
-    assert_eq!(read(3), read(30));
+    let replaced = |archived| vec![Deed::RenameOver(path("d/a"), archived), Deed::Write(path("d/a"), 2)];
+    let (few, many) = (last_of(3, replaced).expect("no fault"), last_of(30, replaced).expect("no fault"));
+    assert_eq!(few.0, many.0);
 }
